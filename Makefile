@@ -1,0 +1,79 @@
+# Every target sets itself up: its first call makes .venv and installs into it, later calls find a stamp and install nothing.
+PYTHON ?= python3
+TORCH_INDEX ?=
+RECIPE ?=
+
+PIP := .venv/bin/python -m pip install --disable-pip-version-check
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := true
+
+.PHONY: help run study test test-all lint bench known-recipe preflight
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+run: .venv/.run-installed ## the whole study on the sample: 1 797 images, offline, on the CPU
+	@DEVICE=$${DEVICE:-cpu} python -m recipes.run sample
+
+study: known-recipe .venv/.run-installed ## a whole study: RECIPE=name, a file of recipes/
+	@python -m recipes.run $(RECIPE)
+
+test: .venv/.dev-installed ## the fast tests
+	@python -m pytest
+
+test-all: test ## all tests: the fast ones, then the slow ones
+	@python -m pytest -m "slow and not gpu and not network"
+
+lint: .venv/.dev-installed ## style, formatting, types
+	@ruff check .
+	@ruff format --check .
+	@mypy --strict src stages
+
+bench: .venv/.bench-installed ## speed and memory, side by side: benchmarks/
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; python -m "benchmarks.$$(basename "$$script" .py)" || exit 1; done
+
+.venv/.run-installed: requirements.txt | .venv/.created
+	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) $$(grep -E '^torch(vision)?==' requirements.txt))
+	$(PIP) -r requirements.txt
+	@touch $@
+
+.venv/.dev-installed: requirements-dev.txt .venv/.run-installed
+	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+.venv/.bench-installed: requirements-bench.txt .venv/.run-installed
+	$(PIP) -r requirements-bench.txt
+	@touch $@
+
+.venv/.created: | preflight
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+known-recipe:
+	@: $(if $(wildcard recipes/$(RECIPE).txt),,$(call stop,no recipe "$(RECIPE)": make study RECIPE=name with one of $(recipes)))
+
+preflight:
+	@: $(call stop,$(problem))
+
+recipes = $(sort $(patsubst recipes/%.txt,%,$(wildcard recipes/*.txt)))
+stop = $(if $(strip $(1)),$(error $(strip $(1))))
+
+# What keeps this machine from running the project, in one line; empty when nothing does.
+define problem
+$(shell
+test -e .venv/.created || command -v "$(PYTHON)" >/dev/null || {
+  echo "$(PYTHON) not found: install Python 3.11 or newer, or name one: make run PYTHON=/path/to/python3.12"; exit; };
+test -e .venv/.created || "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+  echo "$(PYTHON) is $$("$(PYTHON)" --version 2>&1), and 3.11 or newer is needed: make run PYTHON=python3.12 names another"; exit; };
+test -e .venv/.created || "$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || {
+  echo "$(PYTHON) has no venv module, which makes the environment: install it (Debian, Ubuntu: apt install python3-venv)"; exit; };
+command -v git >/dev/null || {
+  echo "git not found: DVC keeps experiments in git; install it"; exit; };
+test -e .git || {
+  echo "this folder is no git repository (a ZIP is none), and DVC needs one: 'git init && git add -A && git commit -m start' makes it one"; exit; };
+git rev-parse --git-dir >/dev/null 2>&1 || {
+  echo "git cannot use this repository: $$(git rev-parse --git-dir 2>&1 | head -n 1)"; exit; };
+git rev-parse --verify --quiet HEAD >/dev/null || {
+  echo "this git repository has no commit, which experiments start from: 'git add -A && git commit -m start' makes one"; exit; };
+)
+endef

@@ -1,0 +1,87 @@
+"""Timing candidates side by side.  `python -m benchmarks.timing` prints the machine that the figures are of."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+REPEATS = 5
+Candidate = Callable[[], object]
+
+
+def interleaved(candidates: Mapping[str, Candidate], *, repeats: int = REPEATS, warm_up: bool = True) -> dict[str, list[float]]:
+    """Seconds of each candidate in each repeat, run in turn (A B A B ...), so that a noisy neighbour disturbs all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    if warm_up:
+        for candidate in candidates.values():
+            candidate()
+    for _ in range(repeats):
+        for name, candidate in candidates.items():
+            start = time.perf_counter()
+            candidate()
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """How many times as fast as theirs ours is, in each repeat."""
+    return [their / our for our, their in zip(ours, theirs, strict=True)]
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):6.2f} x  ({min(values):.2f} to {max(values):.2f} in {len(values)} repeats)"
+
+
+def verdict(values: Sequence[float], target: float | None) -> str:
+    if target is None:
+        return ""
+    return f"  target {target:g}: {'met' if statistics.median(values) >= target else 'MISSED'}"
+
+
+def compare(
+    title: str,
+    candidates: Mapping[str, Candidate],
+    *,
+    images: int,
+    targets: Mapping[str, float | None],
+    repeats: int = REPEATS,
+) -> None:
+    """Print how the first candidate compares with those that `targets` names, and the images/s of all of them.
+
+    Args:
+        candidates: name -> a run over `images` images.
+        targets: name -> the least ratio of the first candidate's speed to this one's that is asked for, or None.
+    """
+    seconds = interleaved(candidates, repeats=repeats)
+    ours = next(iter(candidates))
+    print(title)
+    for name, target in targets.items():
+        values = ratios(seconds[ours], seconds[name])
+        print(f"  {ours} / {name}: {spread(values)}{verdict(values, target)}")
+    rates = (f"{name} {images / statistics.median(times):,.0f}" for name, times in seconds.items())
+    print(f"  images/s (median): {', '.join(rates)}", flush=True)
+
+
+def machine() -> str:
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads{load}; {versions}"
+
+
+def _processor() -> str:
+    """The processor's name, which `platform` does not know on Linux."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    print(machine())

@@ -1,0 +1,144 @@
+"""Files that stages leave for each other: tensors, JSON and CSV. The only module that writes files.
+
+Every file appears whole or not at all: it is written beside its target under a temporary name, synced and renamed.
+N images, C channels, H x W pixels.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Labelled images.
+
+    Attributes:
+        images: uint8 of shape (N, C, H, W), 0 to 255.
+        labels: int64 of shape (N,), indices into classes.
+        classes: the K class names, the same in every split.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+
+def main_checkout() -> Path:
+    """The repository that git-ignored state belongs to, also when an experiment runs in a copy of it (DVC_ROOT)."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file that becomes `path` when the block ends well, and vanishes when it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save(tensors: Mapping[str, Any], path: str | Path) -> None:
+    """Write a mapping of tensors and plain values; equal content gives equal bytes.
+
+    The file object matters: given a path, torch.save writes the file's name into the archive.
+    """
+    with replacing(path) as file:
+        torch.save(dict(tensors), file)
+
+
+def load(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
+    """Read what `save` wrote, onto the CPU; with `mmap`, tensors stay on disk until they are touched."""
+    loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    return loaded
+
+
+def save_split(split: Split, path: str | Path) -> None:
+    save({"images": split.images, "labels": split.labels, "classes": split.classes}, path)
+
+
+def load_split(path: str | Path) -> Split:
+    return Split(**load(path))
+
+
+@contextmanager
+def scratch_tensor(shape: Sequence[int], dtype: torch.dtype, *, beside: str | Path) -> Iterator[Tensor]:
+    """A zeroed tensor in a preallocated file, memory-mapped, so that it may outgrow memory; gone after the block."""
+    folder = Path(beside).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    count = torch.Size(shape).numel()
+    handle, name = tempfile.mkstemp(prefix=".scratch.", suffix=".tmp", dir=folder)
+    try:
+        os.truncate(handle, count * dtype.itemsize)
+        mapped = torch.from_file(name, shared=True, size=count, dtype=dtype)
+    finally:
+        os.close(handle)
+        os.unlink(name)  # the mapping keeps the data until it goes, even after a kill
+    yield mapped.view(*shape)
+
+
+def write_json(values: Mapping[str, Any], path: str | Path) -> None:
+    """Write `values` as JSON that git can diff; a number that is not finite is an error."""
+    write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", path)
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(Path(path).read_text())
+    return loaded
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]] | pd.DataFrame, path: str | Path) -> None:
+    """Write one line per row under a header; floats in the shortest form that reads back equal."""
+    with replacing(path) as file:
+        pd.DataFrame(rows).to_csv(file, index=False, lineterminator="\n")
+
+
+def write_text(text: str, path: str | Path) -> None:
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def append_line(value: Mapping[str, Any], path: str | Path) -> None:
+    """Add one JSON value to a journal, on disk before this returns."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        file.write(json.dumps(value, allow_nan=False).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: str | Path) -> list[dict[str, Any]]:
+    """The journal's values; an absent file is empty, and a last line that a kill cut short is cut off."""
+    path = Path(path)
+    if not path.exists():
+        return []
+    whole, newline, torn = path.read_bytes().rpartition(b"\n")
+    if torn:
+        with replacing(path) as file:
+            file.write(whole + newline)
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def sha256(path: str | Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

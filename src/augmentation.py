@@ -1,0 +1,159 @@
+"""Images as the network sees them: batched augmentation, resizing and normalisation on the device, as pure functions.
+
+All geometry (crop, flip, rotation, translation, zoom, shear, and scaling to the resolution) is one affine matrix per image
+and one bilinear resampling; all colour (brightness, contrast, saturation, hue) is one affine matrix per image in RGB space,
+as in the augmentation of StyleGAN2-ADA (Karras et al., arXiv:2006.06676, appendix B). Colour and normalisation run at the
+stored size, where images are small: they commute with resampling, whose weights sum to 1.
+
+N images, H = W stored pixels per side, R resolution, C = 3 channels.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from src.params import Augment
+
+# The columns of the uniform draws that decide one image's augmentation.
+COLUMNS = (
+    *("flip", "crop_x", "crop_y", "rotation", "translate_x", "translate_y", "scale", "shear"),
+    *("brightness", "contrast", "saturation", "hue"),
+    *("erase", "erase_area", "erase_ratio", "erase_x", "erase_y"),
+)
+GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
+ERASED_AREA = (0.02, 0.33)  # fraction of the image and height / width, after Zhong et al., arXiv:1708.04896
+ERASED_RATIO = (0.3, 3.3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What a network expects of its input: pixels per side, and the mean and deviation of each channel in [0, 1]."""
+
+    resolution: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def draw(count: int, generator: torch.Generator) -> Tensor:
+    """Uniform numbers in [0, 1) that decide the augmentation of `count` images, shape (N, len(COLUMNS)), on the CPU."""
+    return torch.rand(count, len(COLUMNS), generator=generator)
+
+
+def render(images: Tensor, view: View, augment: Augment | None = None, draws: Tensor | None = None) -> Tensor:
+    """Network input from stored images: augmented when `augment` and `draws` are given, otherwise clean.
+
+    Both go through the same resampling: with every setting of `augment` off, the result is bit-equal to the clean one.
+
+    Args:
+        images: uint8 of shape (N, 3, H, H).
+        view: resolution R and normalisation of the result.
+        augment: how strong each random change is.
+        draws: uniform numbers of shape (N, len(COLUMNS)), from `draw`.
+
+    Returns:
+        float32 of shape (N, 3, R, R), normalised.
+    """
+    side = images.shape[-1]
+    pixels = images.float().div_(255)  # (N, 3, H, H)
+    if side > view.resolution:  # the resampling below reads 2 x 2 neighbours: shrinking with it alone would alias
+        pixels = F.interpolate(pixels, size=view.resolution, mode="bilinear", antialias=True, align_corners=False)
+    uniform = None if augment is None or draws is None else dict(zip(COLUMNS, draws.T, strict=True))
+    if augment and uniform and (augment.brightness or augment.contrast or augment.saturation or augment.hue):
+        pixels = _recolour(pixels, *_colour_matrices(pixels.mean((2, 3)), augment, uniform))
+    mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (view.mean, view.std))
+    pixels = pixels.sub_(mean).div_(std)
+    if augment and uniform:
+        affine = _sampling_matrices(augment, uniform, side)
+    else:
+        affine = torch.eye(2, 3, device=images.device).expand(len(images), 2, 3)
+    pixels = _resample(pixels, affine, view.resolution)
+    if augment and uniform and augment.erase_probability:
+        pixels = _erase(pixels, augment.erase_probability, uniform)
+    return pixels
+
+
+def _between(low: float, high: float, uniform: Tensor) -> Tensor:
+    return low + (high - low) * uniform
+
+
+def _around(centre: float, strength: float, uniform: Tensor) -> Tensor:
+    return centre + strength * (2 * uniform - 1)
+
+
+def _resample(pixels: Tensor, affine: Tensor, resolution: int) -> Tensor:
+    """Bilinear samples of (N, C, H, H) at an R x R raster, moved by `affine` (N, 2, 3); beyond the edge, the edge's pixel."""
+    centres = (2 * torch.arange(resolution, device=pixels.device) + 1) / resolution - 1  # of output pixels, in [-1, 1]
+    x, y = centres.view(1, 1, -1), centres.view(1, -1, 1)
+    rows = affine.unbind(1)
+    grid = torch.stack(
+        [row[:, 0].view(-1, 1, 1) * x + (row[:, 1].view(-1, 1, 1) * y + row[:, 2].view(-1, 1, 1)) for row in rows], dim=-1
+    )  # (N, R, R, 2)
+    return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _sampling_matrices(augment: Augment, uniform: dict[str, Tensor], side: int) -> Tensor:
+    """Affine maps from output to input coordinates in [-1, 1], shape (N, 2, 3).
+
+    As random crop with padding, horizontal flip, then rotation, shear and zoom about the centre and translation, read
+    backwards: a sampler asks where each output pixel comes from.
+    """
+    angle = torch.deg2rad(_around(0, augment.rotation, uniform["rotation"]))
+    shear = torch.tan(torch.deg2rad(_around(0, augment.shear, uniform["shear"])))
+    zoom = _around(1, augment.scale, uniform["scale"])
+    cos, sin = angle.cos() / zoom, angle.sin() / zoom
+    # inverse of rotation @ shear @ zoom, where shear = [[1, tan], [0, 1]]
+    linear = torch.stack([cos + shear * sin, sin - shear * cos, -sin, cos], dim=1).view(-1, 2, 2)
+    moved = torch.stack([_around(0, 2 * augment.translate, uniform[f"translate_{axis}"]) for axis in "xy"], dim=1)
+    offset = -(linear @ moved.unsqueeze(2))  # (N, 2, 1)
+    if augment.flip:
+        sign = torch.where(uniform["flip"] < 0.5, -1.0, 1.0)
+        mirror = torch.stack([sign, torch.ones_like(sign)], dim=1).unsqueeze(2)  # (N, 2, 1)
+        linear, offset = mirror * linear, mirror * offset
+    steps = 2 * augment.crop_padding + 1
+    crop = torch.stack([(uniform[f"crop_{axis}"] * steps).floor() - augment.crop_padding for axis in "xy"], dim=1)
+    return torch.cat([linear, offset + (2 / side) * crop.unsqueeze(2)], dim=2)
+
+
+def _colour_matrices(mean: Tensor, augment: Augment, uniform: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Colour maps `rgb -> matrix @ rgb + offset` of shapes (N, 3, 3) and (N, 3, 1); `mean` is each image's colour (N, 3).
+
+    Brightness, contrast and saturation are the blends that PIL and torchvision make, hue is a rotation about the grey axis
+    (theirs shifts the hue of HSV); they apply in this order, and clamp once at the end instead of after each.
+    """
+    eye = torch.eye(3, device=mean.device)
+    ones = torch.ones(3, 1, device=mean.device)
+    to_grey = ones @ torch.tensor([GREY], device=mean.device)  # (3, 3): every channel becomes the luma
+    brightness, contrast, saturation = (
+        _around(1, getattr(augment, name), uniform[name]).view(-1, 1, 1) for name in ("brightness", "contrast", "saturation")
+    )
+    offset = (1 - contrast) * (to_grey @ (brightness * mean.unsqueeze(2)))  # (N, 3, 1): towards the mean grey
+    angle = 2 * math.pi * _around(0, augment.hue, uniform["hue"]).view(-1, 1, 1)
+    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=mean.device) / math.sqrt(3)
+    turn = angle.cos() * eye + angle.sin() * cross + (1 - angle.cos()) / 3  # Rodrigues' rotation about (1, 1, 1)
+    last = turn @ (saturation * eye + (1 - saturation) * to_grey)  # (N, 3, 3)
+    return last * (contrast * brightness), last @ offset
+
+
+def _recolour(pixels: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
+    flat = torch.baddbmm(offset, matrix, pixels.flatten(2))  # (N, 3, H * H)
+    return flat.clamp_(0, 1).view_as(pixels)
+
+
+def _erase(pixels: Tensor, probability: float, uniform: dict[str, Tensor]) -> Tensor:
+    """Set a random rectangle of some images to the mean colour, 0 after normalisation (arXiv:1708.04896)."""
+    resolution = pixels.shape[-1]
+    area = _between(*ERASED_AREA, uniform["erase_area"])
+    ratio = torch.exp(_between(*map(math.log, ERASED_RATIO), uniform["erase_ratio"]))
+    chosen = uniform["erase"] < probability
+    masks = []
+    for axis, extent in (("x", (area / ratio).sqrt()), ("y", (area * ratio).sqrt())):
+        length = (extent * resolution).round().clamp(1, resolution)
+        start = (uniform[f"erase_{axis}"] * (resolution - length + 1)).floor()
+        position = torch.arange(resolution, device=pixels.device)
+        masks.append((position >= start.unsqueeze(1)) & (position < (start + length).unsqueeze(1)))  # (N, R)
+    across, down = masks
+    erased = chosen.view(-1, 1, 1) & down.unsqueeze(2) & across.unsqueeze(1)  # (N, R, R)
+    return pixels.masked_fill_(erased.unsqueeze(1), 0)

@@ -1,0 +1,202 @@
+"""Backbones: networks from images to features, with what their weights expect of an image.
+
+N images, C = 3 channels, R x R pixels, D feature width.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models.efficientnet import EfficientNet, MBConvConfig
+
+from src import artifacts
+from src.augmentation import View
+from src.params import Backbone as BackboneParams
+from src.randomness import seed_of
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PICO = "efficientnet_pico"
+PICO_RESOLUTION = 64
+# Table 1 of Tan & Le, arXiv:1905.11946: expansion, kernel, stride, input channels, output channels, layers.
+B0_STAGES = (
+    (1, 3, 1, 32, 16, 1),
+    (6, 3, 2, 16, 24, 2),
+    (6, 5, 2, 24, 40, 2),
+    (6, 3, 2, 40, 80, 3),
+    (6, 5, 1, 80, 112, 3),
+    (6, 5, 2, 112, 192, 4),
+    (6, 3, 1, 192, 320, 1),
+)
+# torchvision's DenseNet files write `denselayer1.norm.1.weight` for what is now `denselayer1.norm1.weight`.
+OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
+NAMED_KEYS = 3  # how many keys of a state dict that does not fit a message names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A network without its classifier.
+
+    Attributes:
+        network: images float32 (N, 3, R, R) -> features float32 (N, D).
+        width: D.
+        view: resolution and normalisation of its input.
+    """
+
+    network: nn.Module
+    width: int
+    view: View
+
+
+def load_backbone(settings: BackboneParams, *, seed: int) -> Backbone:
+    """Build the backbone that `settings` name, with their weights; `seed` decides random ones.
+
+    Normalisation and native resolution come from the weights' own metadata; weights that carry none (`random`, a .pth
+    file) are taken to expect what torchvision's default weights for the same network do.
+
+    Raises:
+        ValueError: weights that do not exist, cannot be fetched, or do not fit the network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "backbone"))
+        network, classifier, width = _build(settings.name)
+    expected = _default_view(settings.name)
+    if settings.weights != "random":
+        state, expected = _read_weights(settings, expected)
+        _load_without_classifier(network, state, classifier, settings)
+    resolution = expected.resolution if settings.resolution == "native" else settings.resolution
+    network = network.to(memory_format=torch.channels_last)  # convolutions run about twice as fast, on the CPU too
+    return Backbone(network=network, width=width, view=View(resolution=resolution, mean=expected.mean, std=expected.std))
+
+
+def weights_file(settings: BackboneParams) -> Path | None:
+    """The file that `settings.weights` names, or None where it names torchvision's weights or none at all."""
+    path = Path(settings.weights).expanduser()
+    return path if path.suffix in {".pth", ".pt", ".safetensors"} else None
+
+
+def describe(settings: BackboneParams) -> dict[str, str | None]:
+    """Where the weights come from, and the SHA-256 of a file, for the record of a run."""
+    path = weights_file(settings)
+    return {"weights": settings.weights, "weights_sha256": artifacts.sha256(path) if path else None}
+
+
+def _build(name: str) -> tuple[nn.Module, str, int]:
+    """The network with its classifier replaced by the identity, that classifier's name, and the feature width."""
+    network = _build_pico() if name == PICO else torchvision.models.get_model(name, weights=None)
+    classifier = "fc" if hasattr(network, "fc") else "classifier"
+    removed = getattr(network, classifier)
+    width = next(module.in_features for module in removed.modules() if isinstance(module, nn.Linear))
+    setattr(network, classifier, nn.Identity())
+    return network, classifier, width
+
+
+def _build_pico() -> EfficientNet:
+    """EfficientNet-B0's table at width 0.5 and depth 0.5, by the paper's rounding: 640 features, 657 120 parameters."""
+    row = partial(MBConvConfig, width_mult=0.5, depth_mult=0.5)
+    stages = [row(*stage) for stage in B0_STAGES]
+    return EfficientNet(stages, dropout=0.2, last_channel=4 * stages[-1].out_channels)
+
+
+def _default_view(name: str) -> View:
+    if name == PICO:
+        return View(resolution=PICO_RESOLUTION, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    return _published_view(torchvision.models.get_model_weights(name).DEFAULT)
+
+
+def _published_view(weights: Any) -> View:
+    preset = weights.transforms()
+    return View(resolution=preset.crop_size[0], mean=tuple(preset.mean), std=tuple(preset.std))
+
+
+def _read_weights(settings: BackboneParams, expected: View) -> tuple[dict[str, Tensor], View]:
+    path = weights_file(settings)
+    if path is None:
+        published = _published(settings)
+        return _download(published, settings), _published_view(published)
+    if not path.is_file():
+        raise ValueError(f"backbone.weights: {settings.weights} does not exist (looked in {Path.cwd()})")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path, expected)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"backbone.weights: {settings.weights} is no state dict; allowed: a mapping from names to tensors")
+    return state, expected
+
+
+def _read_safetensors(path: Path, expected: View) -> tuple[dict[str, Tensor], View]:
+    """Tensors, and the view that the file's header states (`resolution`, `mean`, `std`), where it does."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        state = load_file(path)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"backbone.weights: {path} is no safetensors file: {error}") from None
+    stated = {key: json.loads(metadata[key]) for key in ("resolution", "mean", "std") if key in metadata}
+    return state, View(
+        resolution=stated.get("resolution", expected.resolution),
+        mean=tuple(stated.get("mean", expected.mean)),
+        std=tuple(stated.get("std", expected.std)),
+    )
+
+
+def _published(settings: BackboneParams) -> Any:
+    """torchvision's entry for the weights that `settings` name."""
+    if settings.name == PICO:
+        raise ValueError(
+            f"backbone.weights: {settings.weights!r} does not exist for {PICO}; "
+            "allowed: random, or a path such as weights/efficientnet_pico_tinyimagenet64.safetensors"
+        )
+    entries = torchvision.models.get_model_weights(settings.name)
+    if settings.weights == "imagenet":
+        return entries.DEFAULT
+    if settings.weights not in entries.__members__:
+        names = ", ".join(entries.__members__)
+        raise ValueError(
+            f"backbone.weights: {settings.weights!r} is not known for {settings.name}; "
+            f"allowed: imagenet, {names}, random, or the path of a .pth, .pt or .safetensors file"
+        )
+    return entries[settings.weights]
+
+
+def _download(weights: Any, settings: BackboneParams) -> dict[str, Tensor]:
+    """torchvision's weights, from its cache or the network, their hash checked."""
+    ways_out = "put the file there yourself, set backbone.weights to a local file, or try `make run`, which needs no network"
+    place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    try:
+        state: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except OSError as error:
+        raise ValueError(f"backbone.weights: could not fetch {weights.url} to {place} ({error}); {ways_out}") from None
+    except RuntimeError as error:  # torch.hub's complaint about a hash
+        raise ValueError(f"backbone.weights: {weights.url}: {error}; delete {place} and try again, or {ways_out}") from None
+    return {OLD_DENSENET_KEY.sub(r"\1", key): value for key, value in state.items()}
+
+
+def _load_without_classifier(network: nn.Module, state: dict[str, Tensor], classifier: str, settings: BackboneParams) -> None:
+    """Load every key but the classifier's, each of which must fit."""
+    found = {key: value for key, value in state.items() if not key.startswith(f"{classifier}.")}
+    wanted = network.state_dict()
+    problems = {
+        "missing": [key for key in wanted if key not in found and not key.endswith(".num_batches_tracked")],
+        "unexpected": [key for key in found if key not in wanted],
+        "of another shape": [
+            f"{key} {tuple(found[key].shape)}, not {tuple(value.shape)}"
+            for key, value in wanted.items()
+            if key in found and found[key].shape != value.shape
+        ],
+    }
+    named = [
+        f"{len(keys)} {problem}: {'; '.join(keys[:NAMED_KEYS])}{' ...' if len(keys) > NAMED_KEYS else ''}"
+        for problem, keys in problems.items()
+        if keys
+    ]
+    if named:
+        raise ValueError(f"backbone.weights: {settings.weights} does not fit {settings.name}: {' | '.join(named)}")
+    network.load_state_dict(found)

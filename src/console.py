@@ -1,0 +1,207 @@
+"""What a stage shows a person: errors in one line, plain sentences, and progress. The only module that prints.
+
+An observer: nothing here can change what a stage computes.
+"""
+
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+EXPECTATION_STEPS, EXPECTATION_SECONDS = 10, 1.0  # what an expected time is measured over, at least
+SECONDS_BETWEEN_LINES = 10.0  # of progress that goes to a file or a pipe
+_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt}{unit}, {rate_noinv_fmt}, {remaining} left"
+
+tqdm.monitor_interval = 0  # no thread: a stage may fork workers
+tqdm.set_lock(threading.RLock())  # its own is a semaphore between processes, which nothing here needs
+
+
+class Progress(Protocol):
+    """What `progress` gives: tell it how much was done since the last call."""
+
+    def advance(self, n: int = 1) -> None: ...
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a stage; what a person can mend (a bad value, file or loss) ends in one line on stderr and exit status 2.
+
+    Ctrl-C ends with 130. With TRACEBACK=1 in the environment the traceback comes instead of the line. Every other
+    exception is a bug of ours and keeps its traceback.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a class name must not end a stage in a latin-1 terminal
+    try:
+        main()
+    except (ValueError, OSError, FloatingPointError, MemoryError, KeyboardInterrupt) as error:
+        if os.environ.get("TRACEBACK") == "1":
+            traceback.print_exc()
+        else:
+            _write(f"{_stage()}: {_message(error)}", sys.stderr)
+        if isinstance(error, BrokenPipeError):  # or the interpreter fails once more when it flushes stdout at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(130 if isinstance(error, KeyboardInterrupt) else 2)
+
+
+def say(text: str) -> None:
+    """Print `text` as one line on stdout, at once; a progress bar steps aside."""
+    _write(text, sys.stdout)
+
+
+def warn(text: str) -> None:
+    """Print `text` as one line on stderr, after the word "warning"."""
+    _write(f"{_stage()}: warning: {text}", sys.stderr)
+
+
+@contextmanager
+def progress(total: int | None, unit: str, label: str, *, start: int = 0) -> Iterator[Progress]:
+    """Show how far a loop is, on stderr: a bar on a terminal, otherwise a plain line every ten seconds or so.
+
+    Args:
+        total: of `unit`, the whole; None where it is not known.
+        unit: a plural noun ("images"), shown per second; "B" is bytes, shown in kB, MB, ...
+        label: what is being done, in a word or two.
+        start: how much of `total` was done before (a resumed download); it does not count as speed.
+    """
+    scaled = unit == "B"
+    expectation = _Expectation(total - start if total else 0, unit, label)
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        lines = _Lines(total, unit, label, start, expectation)
+        yield lines
+        lines.close()
+        return
+    sized = os.get_terminal_size(sys.stderr.fileno()).columns > 0  # some terminals, of containers say, have no size
+    with tqdm(
+        total=total,
+        initial=start,
+        desc=label,
+        unit=unit if scaled else f" {unit}",
+        unit_scale=scaled,
+        bar_format=_FORMAT.replace("{unit}", "") if scaled else _FORMAT,
+        ncols=None if sized else 80,
+        dynamic_ncols=sized,
+        miniters=1,
+        file=sys.stderr,
+    ) as bar:
+        yield _Bar(bar, expectation)
+
+
+def epoch_line(label: str, epochs: int) -> Callable[[dict[str, Any]], None]:
+    """A callback that says one line per row of a training curve."""
+
+    def line(row: dict[str, Any]) -> None:
+        train, val = (
+            f"loss {row[f'{part}_loss']:.3f}, accuracy {row[f'{part}_accuracy']:.1%}" for part in ("train", "val")
+        )
+        say(f"{label}: epoch {row['epoch']} of {epochs}: train {train}; val {val}")
+
+    return line
+
+
+class _Expectation:
+    """Says once, from the first steps but the very first, how long the whole will take."""
+
+    def __init__(self, total: int, unit: str, label: str) -> None:
+        self.total, self.unit, self.label = total, unit, label
+        self.steps, self.done, self.began, self.said = 0, 0, 0.0, not total
+
+    def advance(self, n: int) -> None:
+        if self.said:
+            return
+        now = time.monotonic()
+        if not self.steps:
+            self.began = now
+        else:
+            self.done += n
+        self.steps += 1
+        if self.steps > EXPECTATION_STEPS and now - self.began >= EXPECTATION_SECONDS:
+            self.said = True
+            rate = self.done / (now - self.began)
+            say(
+                f"{self.label}: about {duration(self.total / rate)} at {_amount(rate, self.unit)}/s, by its first steps"
+            )
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min` or `3.5 h`: as exactly as an estimate deserves."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class _Bar:
+    """Progress as a bar with percent, rate and the time left."""
+
+    def __init__(self, bar: "tqdm[Any]", expectation: _Expectation) -> None:
+        self.bar, self.expectation = bar, expectation
+
+    def advance(self, n: int = 1) -> None:
+        self.bar.update(n)
+        self.expectation.advance(n)
+
+
+class _Lines:
+    """Progress as plain lines; none at all for what is done within SECONDS_BETWEEN_LINES."""
+
+    def __init__(self, total: int | None, unit: str, label: str, start: int, expectation: _Expectation) -> None:
+        self.expectation = expectation
+        self.total, self.unit, self.label = total, unit, label
+        self.start = self.done = self.shown = start
+        self.began = self.printed = time.monotonic()
+
+    def advance(self, n: int = 1) -> None:
+        self.done += n
+        self.expectation.advance(n)
+        if time.monotonic() - self.printed >= SECONDS_BETWEEN_LINES:
+            self._print()
+
+    def close(self) -> None:
+        if self.printed > self.began and self.done > self.shown:
+            self._print()
+
+    def _print(self) -> None:
+        self.printed, self.shown = time.monotonic(), self.done
+        rate = (self.done - self.start) / max(self.printed - self.began, 1e-9)
+        done, speed = _amount(self.done, self.unit), f"{_amount(rate, self.unit)}/s"
+        if self.total:
+            left = tqdm.format_interval((self.total - self.done) / rate) if rate > 0 else "?"
+            done = f"{self.done / self.total:.0%} of {_amount(self.total, self.unit)}"
+            speed += f", {left} left" if self.done < self.total else ""
+        _write(f"{self.label}: {done}, {speed}", sys.stderr)
+
+
+def _amount(value: float, unit: str) -> str:
+    if unit == "B":
+        return f"{tqdm.format_sizeof(value)}B"
+    return f"{value:.0f} {unit}" if value >= 10 or value == int(value) else f"{value:.2g} {unit}"
+
+
+def _write(text: str, stream: Any) -> None:
+    """One line, whatever `text` holds: newlines folded, control characters spelled out."""
+    line = " ".join(part.strip() for part in text.splitlines() if part.strip())
+    tqdm.write("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=stream)
+    stream.flush()
+
+
+def _stage() -> str:
+    """`finetune` for `python -m stages.finetune`."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return spec.name.removesuffix(".__main__").rpartition(".")[2] if spec else Path(sys.argv[0]).stem or "python"
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, MemoryError):
+        return f"out of memory: {error}" if str(error) else "out of memory"
+    if isinstance(error, OSError) and error.strerror:
+        names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+        return f"{' -> '.join(names)}: {error.strerror}" if names else error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,52 @@
+"""Frozen features: every image through the backbone once. N images, V augmented views, D feature width."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from src import artifacts
+from src.image_batches import ImageBatches
+
+
+def freeze(network: nn.Module) -> nn.Module:
+    """The same network, its weights without gradients and its batch norms and dropout in inference mode."""
+    return network.requires_grad_(False).eval()
+
+
+def extract(
+    network: nn.Module,
+    batches: ImageBatches,
+    path: str | Path,
+    *,
+    views: int,
+    width: int,
+    batch_size: int,
+    advance: Callable[[int], None],
+) -> None:
+    """Write float16 features (1 + V, N, D), labels (N,) and classes to `path`; the first view is clean.
+
+    The features grow in a preallocated memory-mapped file, so they may outgrow memory.
+
+    Args:
+        network: frozen, images to features (N, D).
+        views: V.
+        width: D.
+        batch_size: images per forward pass.
+        advance: told the number of images after each batch.
+
+    Raises:
+        FloatingPointError: a feature is too large for float16, or not a number.
+    """
+    shape = (1 + views, len(batches.labels), width)
+    with artifacts.scratch_tensor(shape, torch.float16, beside=path) as features, torch.inference_mode():
+        for view, rows in enumerate(features):
+            start = 0
+            for inputs in batches.augmented(view, batch_size) if view else batches.clean(batch_size):
+                rows[start : start + len(inputs)] = network(inputs)
+                start += len(inputs)
+                advance(len(inputs))
+            if not rows.isfinite().all():
+                raise FloatingPointError(f"features of view {view} for {path} are not finite in float16: check backbone.weights")
+        artifacts.save({"features": features, "labels": batches.labels.cpu(), "classes": batches.classes}, path)

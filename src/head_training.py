@@ -1,0 +1,41 @@
+"""Training a new head on the cached features of a frozen backbone: an epoch is a few matrix products."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from src.feature_batches import FeatureBatches
+from src.heads import build_head
+from src.optimizers import build_optimizer, parameter_groups
+from src.randomness import seed_of
+from src.training import Fitted, Recipe, fit
+
+
+def fit_head(
+    chosen: dict[str, Any],
+    train: FeatureBatches,
+    val: FeatureBatches,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    advance: Callable[[int], None],
+    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> tuple[nn.Module, Fitted]:
+    """Train a new head, with the hyperparameters that the search draws and finds, on cached features.
+
+    Args:
+        chosen: classifier, dropout, optimizer, learning_rate, weight_decay, schedule.
+    """
+    head = build_head(
+        chosen["classifier"],
+        width=train.features.shape[-1],
+        classes=len(train.classes),
+        dropout=chosen["dropout"],
+        seed=seed_of(seed, "head"),
+    ).to(train.labels.device)
+    groups = parameter_groups(head, "head", lr=chosen["learning_rate"], weight_decay=chosen["weight_decay"])
+    optimizer = build_optimizer(chosen["optimizer"], groups)
+    recipe = Recipe(epochs=epochs, batch_size=batch_size, schedule=chosen["schedule"])
+    return head, fit(head, optimizer, train, val, recipe, seed=seed, advance=advance, on_epoch=on_epoch)

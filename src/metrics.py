@@ -1,0 +1,57 @@
+"""Accuracy and loss, and the predictions a stage leaves behind: what training needs, and little else.
+
+N images, K classes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from src.artifacts import SPLITS
+from src.batches import Batches
+
+
+def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Accuracy (fraction) and mean cross-entropy (nats) of logits (N, K) against labels (N,)."""
+    labels = labels.to(logits.device)
+    return {
+        "accuracy": (logits.argmax(1) == labels).double().mean().item(),
+        "loss": F.cross_entropy(logits, labels).item(),
+    }
+
+
+def evaluate(
+    method: str, splits: Mapping[str, Batches], predict: Callable[[Batches], Tensor], classes: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Predictions of `method` over all splits, and its accuracy and loss on each; the one time that test is scored."""
+    logits = {name: predict(split) for name, split in splits.items()}
+    labels = {name: split.labels for name, split in splits.items()}
+    scores = {name: score(logits[name], labels[name]) for name in splits}
+    return collect_predictions({method: logits}, labels, classes), scores
+
+
+def collect_predictions(
+    logits: Mapping[str, Mapping[str, Tensor]], labels: Mapping[str, Tensor], classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """Per-image predictions as one table of tensors, over all splits in order.
+
+    Args:
+        logits: method -> split -> float32 of shape (N, K).
+        labels: split -> int64 of shape (N,).
+        classes: the K names.
+
+    Returns:
+        classes, and with M images in all: label (M,), split (M,) as an index into SPLITS, index (M,) within the split,
+        and logits, method -> (M, K).
+    """
+    counts = torch.tensor([len(labels[split]) for split in SPLITS])
+    return {
+        "classes": classes,
+        "label": torch.cat([labels[split].cpu() for split in SPLITS]),
+        "split": torch.repeat_interleave(torch.arange(len(SPLITS)), counts),
+        "index": torch.cat([torch.arange(int(count)) for count in counts]),
+        "logits": {method: torch.cat([by[split].cpu() for split in SPLITS]) for method, by in logits.items()},
+    }

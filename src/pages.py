@@ -1,0 +1,152 @@
+"""The report as a page: sections of text, tables and figures, written as one HTML file and as Markdown with figures.
+
+What the sections say is decided in src/sections.py; how a page looks, here and in src/report.html.
+The HTML page asks for nothing outside itself: its figures are data: URIs.
+"""
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from src import artifacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A drawing: `name` is its file's stem, `svg` its text, `alt` what a reader who cannot see it gets."""
+
+    name: str
+    svg: str
+    alt: str
+    caption: str
+
+    @property
+    def uri(self) -> str:
+        return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of finished text: the first `text_columns` are words, the others numbers; row `marked` stands out."""
+
+    caption: str
+    rows: pd.DataFrame
+    text_columns: int = 1
+    marked: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    title: str
+    blocks: Sequence[str | Figure | Table]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A report: `answer` is its one sentence, `facts` what it is about, `warnings` what makes it less than it seems."""
+
+    title: str
+    answer: str
+    facts: str
+    warnings: Sequence[str]
+    lead: Sequence[str | Figure | Table]
+    sections: Sequence[Section] = field(default_factory=tuple)
+
+
+def write(page: Page, folder: str) -> None:
+    """Write report.html, report.md and an .svg per figure of `page` into `folder`."""
+    for figure in _figures(page):
+        artifacts.write_text(figure.svg, f"{folder}/{figure.name}.svg")
+    artifacts.write_text(as_html(page), f"{folder}/report.html")
+    artifacts.write_text(as_markdown(page), f"{folder}/report.md")
+
+
+def as_html(page: Page) -> str:
+    """One self-contained HTML document; every text is escaped."""
+    template = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
+    return _environment(autoescape=True).from_string(template).render(page=page) + "\n"
+
+
+def as_markdown(page: Page) -> str:
+    """The same in GitHub's Markdown, with figures as files beside it."""
+    environment = _environment(autoescape=False)
+    environment.filters["md"] = markdown_text
+    return environment.from_string(_MARKDOWN).render(page=page)
+
+
+def markdown_text(text: object) -> str:
+    """`text` in one line, with everything that Markdown would take for markup or for a table's border escaped."""
+    line = " ".join(str(text).split())
+    return re.sub(r"([\\`*<>|~&$])|(?<!\w)_|_(?!\w)|\](?=[(\[:])|!(?=\[)", lambda match: f"\\{match[0]}", line)
+
+
+def _figures(page: Page) -> list[Figure]:
+    blocks = [*page.lead, *(block for section in page.sections for block in section.blocks)]
+    return [block for block in blocks if isinstance(block, Figure)]
+
+
+def _environment(*, autoescape: bool) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        autoescape=autoescape,  # noqa: S701 - off for Markdown, which markdown_text escapes
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests |= {
+        "figure": lambda block: isinstance(block, Figure),
+        "table": lambda block: isinstance(block, Table),
+    }
+    return environment
+
+
+_MARKDOWN = """\
+{% macro show(block) %}
+{% if block is figure %}
+![{{ block.alt | md }}]({{ block.name }}.svg)
+
+*{{ block.caption | md }}*
+
+{% elif block is table %}
+**{{ block.caption | md }}**
+
+|{% for name in block.rows.columns %} {{ name | md }} |{% endfor %}
+
+|{% for name in block.rows.columns %} {{ ":--" if loop.index <= block.text_columns else "--:" }} |{% endfor %}
+
+{% for row in block.rows.itertuples(index=False) %}
+{% set bold = "**" if loop.index0 == block.marked else "" %}
+|{% for cell in row %} {{ bold if cell }}{{ cell | md }}{{ bold if cell }} |{% endfor %}
+
+{% endfor %}
+
+{% else %}
+{{ block | md }}
+
+{% endif %}
+{% endmacro %}
+# {{ page.title | md }}
+
+**{{ page.answer | md }}**
+
+{{ page.facts | md }}
+
+{% for warning in page.warnings %}
+> **Warning:** {{ warning | md }}
+
+{% endfor %}
+{% for block in page.lead %}
+{{ show(block) -}}
+{% endfor %}
+{% for section in page.sections %}
+## {{ section.title | md }}
+
+{% for block in section.blocks %}
+{{ show(block) -}}
+{% endfor %}
+{% endfor %}
+"""

@@ -1,0 +1,263 @@
+"""Figures of the report, from plain rows, as SVG text: one style, direct labels, equal input gives equal bytes.
+
+The only module that imports matplotlib. A method has one colour and a split one line style throughout.
+K classes.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+# Okabe and Ito's palette, which colour-blind readers tell apart: https://jfly.uni-koeln.de/color/
+INK, FAINT, PAPER = "#24292f", "#8c959f", "#ffffff"
+COLOURS = {"frozen": "#0072b2", "finetuned": "#d55e00"}
+NAMES = {"frozen": "frozen", "finetuned": "fine-tuned"}
+SHADES = {name: LinearSegmentedColormap.from_list(name, [PAPER, colour]) for name, colour in COLOURS.items()}
+SPLIT_LINES: dict[str, dict[str, Any]] = {
+    "train": {"label": "train", "linestyle": (0, (4, 2)), "linewidth": 1.3, "marker": ".", "alpha": 0.75},
+    "val": {"label": "validation", "linewidth": 2.2, "marker": "."},
+}
+WIDTH = 9.0  # inches, as wide as the page's column of text
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib, and is wide: what fits in it fits in the reader's font
+    "font.size": 10,
+    "text.parse_math": False,  # a class may be called $5
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.axisbelow": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#e4e7eb",
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "figure.facecolor": PAPER,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",
+}
+READERS_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever a person's matplotlibrc says
+        matplotlib.rcParams.update(STYLE)  # type: ignore[arg-type]  # its stub wants literal keys
+        yield
+
+
+def _svg(figure: Figure) -> str:
+    text = io.StringIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # the text is written as text: the reader's fonts draw it
+        figure.savefig(text, format="svg", metadata={"Creator": None, "Date": None, "Format": None, "Type": None})
+    return text.getvalue().replace("'DejaVu Sans'", READERS_FONT)
+
+
+@_style()
+def accuracy_bars(rows: pd.DataFrame, chance: float) -> str:
+    """Accuracy of each method as a bar with its interval.
+
+    Args:
+        rows: columns method, label, accuracy, low, high (fractions) and text, written beside the bar; top first.
+        chance: fraction that guessing reaches.
+    """
+    figure = Figure(figsize=(WIDTH, 0.46 * len(rows) + 0.9), layout="constrained")
+    axes = figure.subplots()
+    places, values, right = np.arange(len(rows)), 100 * rows["accuracy"], 100 * rows["high"]
+    axes.barh(places, values, height=0.62, color=[COLOURS.get(method, "#afb8c1") for method in rows["method"]])
+    errors = np.stack([values - 100 * rows["low"], right - values])
+    axes.errorbar(values, places, xerr=errors, fmt="none", ecolor=INK, elinewidth=1.3, capsize=4)
+    for place, end, text in zip(range(len(rows)), right, rows["text"], strict=True):
+        axes.text(end + 1.5, place, text, va="center")
+    axes.plot([100 * chance] * 2, [-0.75, len(rows) - 0.5], color=INK, linewidth=1, linestyle=(0, (2, 2)), zorder=0)
+    axes.text(100 * chance + 0.8, -0.6, f"chance {100 * chance:.1f} %", va="center", size=9)
+    axes.set(xlim=(0, 130), ylim=(len(rows) - 0.5, -0.85), xlabel="test accuracy, %")
+    axes.xaxis.set_label_coords(50 / 130, -0.16)
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_yticks(places, rows["label"])
+    axes.tick_params(axis="y", length=0)
+    axes.spines["bottom"].set_bounds(0, 100)
+    return _svg(figure)
+
+
+@_style()
+def learning_curves(curves: Mapping[str, pd.DataFrame], best_epochs: Mapping[str, int]) -> str:
+    """Accuracy, loss and learning rates by epoch; a column of charts per method, its best epoch marked.
+
+    Args:
+        curves: by method, columns epoch, {train,val}_{accuracy,loss}, head_lr and perhaps backbone_lr.
+        best_epochs: by method, the epoch whose weights were kept.
+    """
+    figure = Figure(figsize=(WIDTH, 7.2), layout="constrained")
+    grid = figure.subplots(3, len(curves), sharex="col", sharey="row", squeeze=False, height_ratios=(3, 3, 2))
+    for column, (method, rows) in zip(grid.T, curves.items(), strict=True):
+        column[0].set_title(NAMES[method], color=COLOURS[method], size=11)
+        for axes, quantity, scale in ((column[0], "accuracy", 100), (column[1], "loss", 1)):
+            for split, line in SPLIT_LINES.items():
+                axes.plot(rows["epoch"], scale * rows[f"{split}_{quantity}"], color=COLOURS[method], **line)
+            kept = rows[rows["epoch"] == best_epochs[method]]
+            axes.plot(kept["epoch"], scale * kept[f"val_{quantity}"], "o", color=COLOURS[method], markersize=7)
+        rates = [name for name in ("head_lr", "backbone_lr") if name in rows]
+        for name, dashes in zip(rates, ("-", ":"), strict=False):
+            label = name.removesuffix("_lr")
+            axes = column[2]
+            axes.plot(rows["epoch"], rows[name], dashes, color=COLOURS[method], marker=".", linewidth=1.6, label=label)
+        column[2].set(yscale="log", xlabel="epoch")
+        column[2].yaxis.set_major_formatter("{x:g}")
+        column[2].yaxis.set_minor_formatter(NullFormatter())
+        column[2].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    for axes, label in zip(grid[:, 0], ("accuracy, %", "loss, nats", "learning rate"), strict=True):
+        axes.set_ylabel(label)
+    for axes in grid.flat:
+        axes.grid(visible=True)
+        _label_ends(axes)
+    return _svg(figure)
+
+
+@_style()
+def confusion_matrices(matrices: Mapping[str, NDArray[np.int64]], classes: Sequence[str]) -> str:
+    """Per cent of each actual class (row) by the class that was named (column), a matrix per method; for few classes.
+
+    Args:
+        matrices: by method, image counts int64 (K, K).
+    """
+    count = len(classes)
+    labels = [shortened(name, 14) for name in classes]
+    figure = Figure(figsize=(WIDTH, 4.7 + 0.06 * max(map(len, labels))), layout="constrained")
+    for axes, (method, matrix) in zip(figure.subplots(1, len(matrices), sharey=True), matrices.items(), strict=True):
+        shares = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        axes.imshow(shares, cmap=SHADES[method], norm=PowerNorm(0.5, 0, 100), interpolation="nearest")
+        size = min(9.0, 90 / count)
+        for row, column in zip(*np.nonzero(shares >= 0.5), strict=True):
+            colour = PAPER if shares[row, column] > 45 else INK
+            text = f"{shares[row, column]:.0f}"
+            axes.text(column, row, text, ha="center", va="center", size=size, color=colour)
+        axes.set_title(NAMES[method], color=COLOURS[method], size=11)
+        axes.set_xticks(range(count), labels, rotation=90)
+        axes.set_yticks(range(count), labels)
+        axes.set(xlabel="predicted class", ylabel="actual class" if axes.get_subplotspec().is_first_col() else "")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+    return _svg(figure)
+
+
+@_style()
+def class_ranges(rows: Mapping[str, pd.DataFrame]) -> str:
+    """Accuracy on each class before and after, joined by a line, over faint intervals.
+
+    Args:
+        rows: by method, columns class, accuracy, low, high (fractions), the same classes in the same order, top first.
+    """
+    classes = next(iter(rows.values()))["class"]
+    figure = Figure(figsize=(WIDTH, 0.26 * len(classes) + 1.1), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(classes))
+    values = [100 * frame["accuracy"].to_numpy() for frame in rows.values()]
+    axes.hlines(places, np.min(values, axis=0), np.max(values, axis=0), color=FAINT, linewidth=1.2)
+    for number, (method, frame) in enumerate(rows.items()):
+        colour = COLOURS[method]
+        axes.hlines(places, 100 * frame["low"], 100 * frame["high"], color=colour, linewidth=6, alpha=0.22)
+        axes.plot(100 * frame["accuracy"], places, "o", color=colour, markersize=6)
+        at = (0.12 * number, 1.0)
+        axes.annotate(f"● {NAMES[method]}", at, (0, 6), "axes fraction", textcoords="offset points", color=colour)
+    axes.set_yticks(places, [shortened(name, 32) for name in classes])
+    axes.set(ylim=(len(classes) - 0.4, -0.6), xlabel="test accuracy of the class, %")
+    axes.grid(visible=True, axis="x")
+    axes.tick_params(axis="y", length=0)
+    return _svg(figure)
+
+
+@_style()
+def search_curves(curves: pd.DataFrame, best_trial: int) -> str:
+    """Validation accuracy by epoch of every trial, the best one marked; columns trial, epoch, val_accuracy."""
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    axes = figure.subplots()
+    best = curves[curves["trial"] == best_trial]
+    for _, rows in curves[curves["trial"] != best_trial].groupby("trial"):
+        axes.plot(rows["epoch"], 100 * rows["val_accuracy"], color=FAINT, linewidth=1, alpha=0.55, marker=".")
+    label = f"trial {best_trial}"
+    axes.plot(best["epoch"], 100 * best["val_accuracy"], "o-", color=COLOURS["frozen"], linewidth=2.2, label=label)
+    axes.set(xlabel="epoch", ylabel="validation accuracy, %")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(visible=True)
+    _label_ends(axes)
+    return _svg(figure)
+
+
+@_style()
+def search_values(trials: pd.DataFrame, importances: Mapping[str, float], best_trial: int) -> str:
+    """Validation accuracy of every trial by the value it drew, a chart per searched parameter, the best trial marked.
+
+    Args:
+        trials: columns trial, val_accuracy and one per parameter.
+        importances: by parameter, fraction; in the order of the charts.
+    """
+    height = -(-len(importances) // 3)
+    figure = Figure(figsize=(WIDTH, 2.5 * height), layout="constrained")
+    grid = figure.subplots(height, 3, sharey=True, squeeze=False)
+    best = trials["trial"] == best_trial
+    for axes in grid.flat[len(importances) :]:
+        axes.set_visible(False)
+    for axes, (name, importance) in zip(grid.flat, importances.items(), strict=False):
+        _values_panel(axes, trials[name], 100 * trials["val_accuracy"], best)
+        axes.set_title(f"{name.replace('_', ' ')} · {100 * importance:.0f} %")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("validation acc., %")
+    return _svg(figure)
+
+
+def _values_panel(axes: Axes, drawn: pd.Series, accuracy: pd.Series, best: pd.Series) -> None:
+    values = sorted(drawn.unique())
+    places = drawn.map({value: place for place, value in enumerate(values)})
+    means = accuracy.groupby(drawn).mean().loc[values]
+    axes.hlines(means, np.arange(len(values)) - 0.3, np.arange(len(values)) + 0.3, color=INK, linewidth=1.2)
+    axes.plot(places[~best], accuracy[~best], "o", color=FAINT, markersize=5, alpha=0.55)
+    axes.plot(places[best], accuracy[best], "o", color=COLOURS["frozen"], markersize=7)
+    texts = [value if isinstance(value, str) else f"{value:g}" for value in values]
+    axes.set_xticks(range(len(values)), [shortened(text, 12) for text in texts])
+    axes.set_xlim(-0.5, len(values) - 0.5)
+    axes.grid(visible=True)
+
+
+def shortened(name: object, length: int) -> str:
+    """`name` in one line of at most `length` characters that an SVG may hold."""
+    text = "".join(letter if letter.isprintable() else " " for letter in str(name))
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _label_ends(axes: Axes) -> None:
+    """Write the label of each line of `axes` at its right end, moved apart where ends are close."""
+    axes.get_ylim()  # transData is right only once the limits were asked for
+    ends = []
+    for line in axes.lines:
+        if not str(line.get_label()).startswith("_"):  # matplotlib's mark of a line without label
+            point = axes.transData.transform(np.asarray(line.get_xydata())[-1])
+            height = float(axes.transAxes.inverted().transform(point)[1])
+            ends.append((height, str(line.get_label()), str(line.get_color())))
+    lowest = -np.inf
+    for height, text, colour in sorted(ends):
+        lowest = max(height, lowest + 0.09)
+        axes.annotate(
+            *(text, (1, lowest), (6, 0), "axes fraction"),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+        )

@@ -1,0 +1,129 @@
+"""What a study ran on: its data and their repeated images, machine, versions and settings, and warnings about them.
+
+N images, K classes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+import pandas as pd
+
+from src.findings import NARROW, Study, count, duration, percent
+from src.pages import Section, Table
+
+SOFTWARE = ("python", "platform", "torch", "torchvision", "numpy", "scikit-learn", "optuna", "pandas")
+
+
+def duplicate_warnings(download: Mapping[str, Any]) -> list[str]:
+    """One warning where test images also occur in train."""
+    shared, images = download["across"]["train_test"], download["test"]["images"]
+    if not shared:
+        return []
+    occur = "occurs" if shared == 1 else "occur"
+    return [
+        f"{count(shared)} of {count(images)} test images ({percent(shared / images)}) also {occur} in the training "
+        "split, pixel for pixel. A method may remember them: each test accuracy here may be too high by up to that."
+    ]
+
+
+def version_warnings(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A warning for the device and for each software that is not the same in all stages that name it."""
+    warnings = []
+    for key in ("device", *SOFTWARE):
+        stages: dict[str, list[str]] = {}
+        for stage, record in records.items():
+            if key in record:
+                stages.setdefault(str(record[key]), []).append(stage)
+        if len(stages) > 1:
+            shown = "; ".join(f"{value} in {', '.join(names)}" for value, names in stages.items())
+            warnings.append(f"Stages ran with different {key}: {shown}. `dvc repro -f` makes them all again, here.")
+    return warnings
+
+
+def data(study: Study) -> Section:
+    """Sizes, repeated images and where everything came from."""
+    download = study.metrics["download"]
+    across = {name: count(number) for name, number in download["across"].items()}
+    shared = {"train": ("", ""), "val": (across["train_val"], ""), "test": (across["train_test"], across["val_test"])}
+    rows = [
+        [split, count(download[split]["images"]), count(download[split]["duplicates"]), *shared[split]]
+        for split in ("train", "val", "test")
+    ]
+    columns = ["Split", "Images", "Repeats within", "Also in train", "Also in val"]
+    dataset, backbone, features = (
+        study.settings["dataset"],
+        study.settings["backbone"],
+        study.records["extract_features"],
+    )
+    origin = {
+        "Dataset": dataset.name,
+        "Source": study.records["download"].get("source"),
+        "SHA-256 of the source": study.records["download"].get("source_sha256"),
+        "Backbone": backbone.name,
+        "Weights": features.get("weights", backbone.weights),
+        "SHA-256 of the weights": features.get("weights_sha256"),
+        "Resolution": f"{features['resolution']} pixels",
+        "Head": ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in study.best_head.items()),
+    }
+    known = [[name, value] for name, value in origin.items() if value]
+    return Section(
+        title="What it ran on",
+        blocks=[
+            Table(caption="What the study is about.", rows=pd.DataFrame(known, columns=["Item", "Value"]), text_columns=2),
+            Table(
+                caption="Images, and how many of them are exact copies, pixel for pixel.",
+                rows=pd.DataFrame(rows, columns=columns),
+            ),
+        ],
+    )
+
+
+def machine(study: Study) -> Section:
+    """What each stage took, and the software it ran with."""
+    rows = [
+        [
+            stage,
+            str(record.get("device", "")),
+            *(duration(record["seconds"]), f"{count(record['peak_memory_mb'])}{NARROW}MiB"),
+            *(str(record.get("threads", "")), _speed(record)),
+        ]
+        for stage, record in study.records.items()
+    ]
+    columns = ["Stage", "Device", "Time", "Peak memory", "Threads", "Images/s"]
+    used = {
+        key: dict.fromkeys(str(record[key]) for record in study.records.values() if key in record) for key in SOFTWARE
+    }
+    software = [[key, ", ".join(values)] for key, values in used.items() if values]
+    return Section(
+        title="What it took",
+        blocks=[
+            Table(
+                caption="What each stage took when it last ran.",
+                rows=pd.DataFrame(rows, columns=columns),
+                text_columns=2,
+            ),
+            Table(caption="Versions.", rows=pd.DataFrame(software, columns=["Software", "Version"]), text_columns=2),
+        ],
+    )
+
+
+def _speed(record: Mapping[str, Any]) -> str:
+    return count(round(record["images_per_second"])) if "images_per_second" in record else ""
+
+
+def settings(study: Study) -> Section:
+    rows = []
+    for name, section in study.settings.items():
+        values = asdict(section) if is_dataclass(section) and not isinstance(section, type) else {"": section}
+        rows.append([name, ", ".join(f"{key} {_shown(value)}".strip() for key, value in values.items())])
+    table = Table(
+        caption="Every value of params.yaml.", rows=pd.DataFrame(rows, columns=["Section", "Values"]), text_columns=2
+    )
+    return Section(title="Settings", blocks=[table])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return "(" + ", ".join(map(_shown, value)) + ")"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

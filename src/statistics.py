@@ -1,0 +1,157 @@
+"""How sure an accuracy is, and where a classifier errs, computed from the per-image predictions that stages leave.
+
+No training stage imports this module: editing it retrains nothing.
+N images, K classes.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from src.artifacts import SPLITS
+
+
+def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Score interval of a proportion, within [0, 1]; sound for few trials and for proportions near 0 and 1.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927), without
+    continuity correction. It covers the chance in which images were drawn, not the chance in training.
+
+    Raises:
+        ValueError: no trials, successes outside 0..trials, or a confidence outside (0, 1).
+    """
+    if not 0 <= successes <= trials or trials == 0:
+        raise ValueError(
+            f"wilson_interval: {successes} successes in {trials} trials; allowed: 0 <= successes <= trials"
+        )
+    if not 0 < confidence < 1:
+        raise ValueError(f"wilson_interval: confidence {confidence}; allowed: between 0 and 1")
+    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
+    share = successes / trials
+    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = math.sqrt(z2 * share * (1 - share) / trials + (z2 / (2 * trials)) ** 2) / (1 + z2 / trials)
+    # rounding would leave 1e-17 where the formula gives exactly 0 or 1
+    return (0.0 if successes == 0 else centre - half), (1.0 if successes == trials else centre + half)
+
+
+def intervals_overlap(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether the intervals from `low` to `high` share a point; where they do not, the two accuracies differ."""
+    return bool(first["low"] <= second["high"] and second["low"] <= first["high"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """The classes that each method named, image by image, so that methods can be compared on the same images.
+
+    Attributes:
+        rows: a row per image: split (of SPLITS), index (row in that split), actual, and a column per method; the
+            latter two are class indices.
+        classes: the K class names.
+    """
+
+    rows: pd.DataFrame
+    classes: Sequence[str]
+
+    @property
+    def test(self) -> pd.DataFrame:
+        """The rows of the test split."""
+        return self.rows[self.rows["split"] == "test"]
+
+
+def answers(*predictions: Mapping[str, Any]) -> Answers:
+    """Join data/predictions/*.pt as loaded: label, split, index int64 (N,), logits float32 (N, K) by method, classes.
+
+    Raises:
+        ValueError: the files are not about the same images.
+    """
+    first, *others = predictions
+    same = ("split", "index", "label")
+    for other in others:
+        if not all(first[key].equal(other[key]) for key in same):
+            raise ValueError(
+                f"data/predictions: {', '.join(other['logits'])} and {', '.join(first['logits'])} are about different "
+                "images; `dvc repro -f` makes both again"
+            )
+    rows = pd.DataFrame({key: first[key].numpy() for key in same}).rename(columns={"label": "actual"})
+    rows["split"] = pd.Categorical(np.array(SPLITS)[rows["split"]], categories=SPLITS)
+    for file in predictions:
+        for method, logits in file["logits"].items():
+            rows[method] = logits.argmax(dim=1).numpy()
+    return Answers(rows=rows, classes=first["classes"])
+
+
+def accuracy_table(answers: Answers, methods: Sequence[str]) -> pd.DataFrame:
+    """Accuracy of each method on each split that has images.
+
+    Returns:
+        Columns method, split, images, accuracy, low, high: fractions, with the 95 % Wilson interval.
+    """
+    correct = answers.rows[list(methods)].eq(answers.rows["actual"], axis=0)
+    groups = correct.groupby(answers.rows["split"], observed=True)
+    sums, sizes = groups.sum(), groups.size()
+    return pd.DataFrame(
+        [
+            {"method": method, "split": split, **_proportion(int(right), int(size))}
+            for method in methods
+            for split, right, size in zip(sums.index, sums[method], sizes, strict=True)
+        ]
+    )
+
+
+def accuracy_per_class(answers: Answers, method: str) -> pd.DataFrame:
+    """Share of each class's test images that `method` recognised.
+
+    Returns:
+        Columns class, images, accuracy, low, high: a row per class that has test images, in the order of the classes.
+    """
+    matrix = confusion_matrix(answers, method)
+    rows = zip(answers.classes, matrix.diagonal().tolist(), matrix.sum(axis=1).tolist(), strict=True)
+    return pd.DataFrame([{"class": name, **_proportion(right, size)} for name, right, size in rows if size])
+
+
+def confusion_matrix(answers: Answers, method: str) -> NDArray[np.int64]:
+    """Number of test images by actual class (rows) and the class that `method` named (columns), int64 (K, K)."""
+    count, test = len(answers.classes), answers.test
+    cells = test["actual"].to_numpy() * count + test[method].to_numpy()
+    return np.bincount(cells, minlength=count**2).reshape(count, count)
+
+
+def confusion_rows(answers: Answers, method: str) -> pd.DataFrame:
+    """A row per test image with the names of its class and of the one that `method` named: actual, predicted."""
+    names, test = np.array(answers.classes, dtype=object), answers.test
+    return pd.DataFrame({"actual": names[test["actual"]], "predicted": names[test[method]]})
+
+
+def confused_pairs(answers: Answers, methods: Sequence[str], limit: int) -> pd.DataFrame:
+    """The pairs of classes that the last of `methods` confuses most on test, beside what the others do there.
+
+    Returns:
+        Columns actual, predicted, images (of the actual class), and one per method: how many of them it took for
+        `predicted`; most first, at most `limit` rows, none without a mistake.
+    """
+    matrices = {method: confusion_matrix(answers, method) for method in methods}
+    mistakes = matrices[methods[-1]].copy()
+    images = mistakes.sum(axis=1)
+    np.fill_diagonal(mistakes, 0)
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:limit]
+    actual, predicted = np.unravel_index(order[mistakes.ravel()[order] > 0], mistakes.shape)
+    names = np.array(answers.classes, dtype=object)
+    counts = {method: matrix[actual, predicted] for method, matrix in matrices.items()}
+    return pd.DataFrame({"actual": names[actual], "predicted": names[predicted], "images": images[actual], **counts})
+
+
+def commonest_class_accuracy(answers: Answers) -> float:
+    """Accuracy on test of always naming the class that is commonest in train."""
+    commonest = answers.rows.loc[answers.rows["split"] == "train", "actual"].mode().iloc[0]
+    return float((answers.test["actual"] == commonest).mean())
+
+
+def _proportion(successes: int, images: int) -> dict[str, float]:
+    low, high = wilson_interval(successes, images)
+    return {"images": images, "accuracy": successes / images, "low": low, "high": high}

@@ -1,0 +1,36 @@
+"""Run every image through the frozen backbone once, and keep its features.  `python -m stages.extract_features`"""
+
+from src import artifacts, backbones, console, devices, features, params, tracking
+from src.image_batches import ImageBatches
+
+
+def main() -> None:
+    cfg = params.load()
+    with tracking.stage("extract_features", cfg) as run:
+        device = devices.choose()
+        backbone = backbones.load_backbone(cfg.backbone, seed=cfg.seed)
+        network = features.freeze(backbone.network).to(device)
+        plan = (
+            (artifacts.load_split("data/images/train.pt"), "data/features/train.pt", cfg.features.views),
+            (artifacts.load_split("data/images/val.pt"), "data/features/val.pt", 0),
+            (artifacts.load_split("data/images/test.pt"), "data/features/test.pt", 0),
+        )
+        total = sum((1 + views) * len(split.labels) for split, _, views in plan)
+        with console.progress(total, "images", "extract_features") as bar:
+            for split, path, views in plan:
+                features.extract(
+                    network,
+                    ImageBatches.of(split, device, view=backbone.view, augment=cfg.augment, seed=cfg.seed),
+                    path,
+                    views=views,
+                    width=backbone.width,
+                    batch_size=cfg.features.batch_size,
+                    advance=bar.advance,
+                )
+        run.note(**devices.describe(device), **backbones.describe(cfg.backbone), images=total)
+        run.note(resolution=backbone.view.resolution, feature_width=backbone.width)
+        artifacts.write_json(run.record(), "data/runs/extract_features.json")
+
+
+if __name__ == "__main__":
+    console.run(main)

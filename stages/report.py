@@ -1,0 +1,52 @@
+"""Put what all stages found on one page, as HTML and as Markdown.  `python -m stages.report`"""
+
+import pandas as pd
+
+from src import artifacts, console, findings, pages, params, sections, statistics, tracking
+
+
+def main() -> None:
+    cfg = params.load()
+    with tracking.stage("report", cfg) as run:
+        study = findings.Study(
+            settings={"seed": cfg.seed, "lr": cfg.lr, "dataset": cfg.dataset, "backbone": cfg.backbone}
+            | {"augment": cfg.augment, "features": cfg.features, "baseline": cfg.baseline, "tune_head": cfg.tune_head}
+            | {"train_frozen": cfg.train_frozen, "finetune": cfg.finetune, "report": cfg.report},
+            metrics={
+                "download": artifacts.read_json("metrics/download.json"),
+                "baseline": artifacts.read_json("metrics/baseline.json"),
+                "tune_head": artifacts.read_json("metrics/tune_head.json"),
+                "train_frozen": artifacts.read_json("metrics/train_frozen.json"),
+                "finetune": artifacts.read_json("metrics/finetune.json"),
+            },
+            records={
+                "download": artifacts.read_json("data/runs/download.json"),
+                "extract_features": artifacts.read_json("data/runs/extract_features.json"),
+                "baseline": artifacts.read_json("data/runs/baseline.json"),
+                "tune_head": artifacts.read_json("data/runs/tune_head.json"),
+                "train_frozen": artifacts.read_json("data/runs/train_frozen.json"),
+                "finetune": artifacts.read_json("data/runs/finetune.json"),
+            },
+            answers=statistics.answers(
+                artifacts.load("data/predictions/baseline.pt"),
+                artifacts.load("data/predictions/train_frozen.pt"),
+                artifacts.load("data/predictions/finetune.pt"),
+            ),
+            best_head=artifacts.read_json("models/best_head.json"),
+            frozen_curve=pd.read_csv("plots/train_frozen/curves.csv"),
+            finetuned_curve=pd.read_csv("plots/finetune/curves.csv"),
+            trials=pd.read_csv("plots/tune_head/trials.csv"),
+            trial_curves=pd.read_csv("plots/tune_head/curves.csv"),
+            importances=pd.read_csv("plots/tune_head/importances.csv"),
+        )
+        pages.write(sections.report(study), "reports")
+        artifacts.write_csv(statistics.confusion_rows(study.answers, "frozen"), "plots/report/confusion_frozen.csv")
+        artifacts.write_csv(
+            statistics.confusion_rows(study.answers, "finetuned"), "plots/report/confusion_finetuned.csv"
+        )
+        run.metrics(study.metrics)
+        artifacts.write_json(run.record(), "data/runs/report.json")
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,40 @@
+"""Search for the best head on cached features, judged on validation.  `python -m stages.tune_head`"""
+
+from src import artifacts, console, devices, params, resuming, search, tracking
+from src.feature_batches import FeatureBatches
+
+
+def main() -> None:
+    cfg = params.load()
+    with tracking.stage("tune_head", cfg) as run:
+        device = devices.choose()
+        train = FeatureBatches.load("data/features/train.pt", device, seed=cfg.seed)
+        val = FeatureBatches.load("data/features/val.pt", device, seed=cfg.seed)
+        settings = {"seed": cfg.seed, "tune_head": cfg.tune_head}
+        resume = resuming.folder("tune_head", settings, ["data/features/train.pt", "data/features/val.pt"])
+        journal = resume / "trials.jsonl"
+        images_per_trial = cfg.tune_head.epochs * len(train.labels)
+        total, done = (count * images_per_trial for count in (cfg.tune_head.trials, len(search.finished(journal))))
+        with console.progress(total, "images", "tune_head", start=done) as bar:
+            trials = search.search_heads(cfg.tune_head, train, val, seed=cfg.seed, journal=journal, advance=bar.advance)
+        best = search.best_of(trials)
+        shares = search.importances(cfg.tune_head, trials, seed=cfg.seed)
+        scores = {
+            "val": {"accuracy": best["val_accuracy"], "loss": best["val_loss"]},
+            "best_trial": best["trial"],
+            "trials": len(trials),
+        }
+        artifacts.write_json(best["head"], "models/best_head.json")
+        artifacts.write_json(scores, "metrics/tune_head.json")
+        artifacts.write_csv(search.trial_rows(trials), "plots/tune_head/trials.csv")
+        artifacts.write_csv(search.curve_rows(trials), "plots/tune_head/curves.csv")
+        artifacts.write_csv([{"parameter": k, "importance": v} for k, v in shares.items()], "plots/tune_head/importances.csv")
+        for trial in trials:
+            run.trial(trial["trial"], trial["head"], {"val_accuracy": trial["val_accuracy"], "val_loss": trial["val_loss"]})
+        run.metrics(scores)
+        run.note(**devices.describe(device))
+        artifacts.write_json(run.record(), "data/runs/tune_head.json")
+
+
+if __name__ == "__main__":
+    console.run(main)

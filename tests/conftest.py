@@ -1,0 +1,21 @@
+"""The sample study, run once for all tests that look at a finished pipeline."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.repository import ROOT, Repository
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A clone in which `make run`'s command has run, every stage under the audit hook; tests leave it as it is."""
+    repository = Repository(tmp_path_factory.mktemp("sample"))
+    log = audit_log(repository)
+    log.mkdir()
+    repository.run("python", "-m", "recipes.run", "sample", AUDIT_LOG=str(log), PYTHONPATH=str(ROOT / "tests/audit"))
+    return repository
+
+
+def audit_log(repository: Repository) -> Path:
+    return repository.folder.parent / f"{repository.folder.name}-audit"

@@ -1,0 +1,312 @@
+"""params.yaml: every value is checked before any work, and a wrong one is one line that names its key."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from src import params
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+def edited(**values: str) -> str:
+    """params.yaml with other text behind keys: `edited(lr="1", finetune__epochs="5")`."""
+    text = SHIPPED
+    for name, value in values.items():
+        section, _, key = name.rpartition("__")
+        start = re.search(rf"^{section}:.*\n", text, re.MULTILINE).end() if section else 0
+        line = re.compile(
+            rf"^{'  ' if section else ''}{key}:.*(\n  .*)*$" if not section else rf"^  {key}:.*$", re.MULTILINE
+        )
+        found = line.search(text, start)
+        text = f"{text[: found.start()]}{'  ' if section else ''}{key}: {value}{text[found.end() :]}"
+    return text
+
+
+def loaded(text: str | bytes, folder: Path) -> params.Params:
+    path = folder / "params.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+    return params.load(path)
+
+
+def message(text: str | bytes, folder: Path) -> str:
+    with pytest.raises(ValueError, match=".") as caught:
+        loaded(text, folder)
+    return str(caught.value).replace(f"{folder}{os.sep}", "")
+
+
+def keys(section: type = params.Params, prefix: str = "") -> Iterator[str]:
+    for field in fields(section):
+        if is_dataclass(field.type):
+            yield from keys(field.type, f"{field.name}__")
+        else:
+            yield f"{prefix}{field.name}"
+
+
+def test_the_shipped_file_loads_and_its_values_arrive(tmp_path):
+    written = yaml.safe_load(SHIPPED)
+    read = params.load(ROOT / "params.yaml")
+    assert [field.name for field in fields(read)] == list(written)
+    assert (read.seed, read.lr) == (written["seed"], written["lr"])
+    for name, section in written.items():
+        for key, value in section.items() if isinstance(section, dict) else ():
+            assert getattr(getattr(read, name), key) == (tuple(value) if isinstance(value, list) else value)
+
+
+def test_every_key_has_a_comment_or_a_name_that_says_it_all():
+    bare = [line.split(":")[0].strip() for line in SHIPPED.splitlines() if re.match(r"  \w+: [^#]*$", line)]
+    assert set(bare) <= {"batch_size", "epochs", "title", "learning_rate", "weight_decay", "dropout"}
+
+
+@pytest.mark.parametrize("text", ["1e-05", "1E-5", "1.0e-05", "0.00001", ".00001"])
+def test_a_number_is_read_however_it_is_spelled(text, tmp_path):
+    assert loaded(edited(lr=text), tmp_path).lr == 1e-5
+
+
+@pytest.mark.parametrize("text", ["", "~", "null"])
+def test_null_is_read_however_it_is_spelled(text, tmp_path):
+    assert loaded(edited(dataset__source=text), tmp_path).dataset.source is None
+
+
+def test_whole_numbers_become_floats_where_a_number_is_asked_for(tmp_path):
+    rotation = loaded(edited(augment__rotation="0"), tmp_path).augment.rotation
+    assert (rotation, type(rotation)) == (0.0, float)
+
+
+def test_leading_zeros_are_no_octal_number(tmp_path):
+    assert loaded(edited(seed="010"), tmp_path).seed == 10
+
+
+def test_a_value_cannot_be_changed_after_loading():
+    with pytest.raises(AttributeError):
+        params.load(ROOT / "params.yaml").finetune.epochs = 3  # type: ignore[misc]
+
+
+LOADERS = "adam, adamw, sgd, rmsprop"
+BAD_VALUES = [
+    ("seed", "-1", "seed: -1 is not allowed; allowed: an integer >= 0 and <= 4294967295"),
+    ("seed", "4294967296", "seed: 4294967296 is not allowed; allowed: an integer >= 0 and <= 4294967295"),
+    ("seed", "1.5", "seed: 1.5 is not allowed; allowed: an integer >= 0 and <= 4294967295"),
+    ("seed", "true", "seed: true is not allowed; allowed: an integer >= 0 and <= 4294967295"),
+    ("seed", "null", "seed: null is not allowed; allowed: an integer >= 0 and <= 4294967295"),
+    ("seed", "0x10", "seed: '0x10' is not allowed; allowed: an integer >= 0 and <= 4294967295"),
+    ("lr", "abc", "lr: 'abc' is not allowed; allowed: a number > 0 and <= 100"),
+    ("lr", "0", "lr: 0 is not allowed; allowed: a number > 0 and <= 100"),
+    ("lr", "-1e-05", "lr: -1e-05 is not allowed; allowed: a number > 0 and <= 100"),
+    ("lr", ".nan", "lr: nan is not allowed; allowed: a number > 0 and <= 100"),
+    ("lr", ".inf", "lr: inf is not allowed; allowed: a number > 0 and <= 100"),
+    ("lr", "1e999", "lr: inf is not allowed; allowed: a number > 0 and <= 100"),
+    ("lr", "0,001", "lr: '0,001' is not allowed; allowed: a number > 0 and <= 100"),
+    ("lr", '"0.001"', "lr: '0.001' is not allowed; allowed: a number > 0 and <= 100"),
+    ("lr", "[0.1, 0.2]", "lr: [0.1, 0.2] is not allowed; allowed: a number > 0 and <= 100"),
+    ("lr", "{a: 1}", "lr: {'a': 1} is not allowed; allowed: a number > 0 and <= 100"),
+    ("lr", "2026-01-02", "lr: '2026-01-02' is not allowed; allowed: a number > 0 and <= 100"),
+    ("lr", "1:30", "lr: '1:30' is not allowed; allowed: a number > 0 and <= 100"),
+    ("dataset__name", "cifar", "dataset.name: 'cifar' is not allowed; allowed: "
+     "cifar10, cifar100, svhn, digits, folder; did you mean cifar10?"),
+    ("dataset__name", "null", "dataset.name: null is not allowed; allowed: cifar10, cifar100, svhn, digits, folder"),
+    ("dataset__source", "3", "dataset.source: 3 is not allowed; allowed: a text or null"),
+    ("dataset__source", "' '", "dataset.source: ' ' is not allowed; allowed: a text or null"),
+    ("dataset__source", '"a\\0b"', "dataset.source: 'a\\x00b' is not allowed; allowed: a text or null"),
+    ("dataset__image_size", "3", "dataset.image_size: 3 is not allowed; allowed: an integer >= 4 and <= 100000"),
+    ("dataset__val_fraction", "0", "dataset.val_fraction: 0 is not allowed; allowed: a number > 0 and < 1"),
+    ("dataset__val_fraction", "1.0", "dataset.val_fraction: 1.0 is not allowed; allowed: a number > 0 and < 1"),
+    ("dataset__train_limit", "0.5", "dataset.train_limit: 0.5 is not allowed; "
+     "allowed: an integer >= 2 and <= 1000000000 or null"),
+    ("backbone__name", "efficientnet_b8", "backbone.name: 'efficientnet_b8' is not allowed; allowed: "
+     f"{', '.join(params.BACKBONES)}; did you mean efficientnet_b7?"),
+    ("backbone__weights", "null", "backbone.weights: null is not allowed; allowed: a text"),
+    ("backbone__resolution", "nativ", "backbone.resolution: 'nativ' is not allowed; allowed: "
+     "native or an integer >= 32 and <= 4096; did you mean native?"),
+    ("backbone__resolution", "16", "backbone.resolution: 16 is not allowed; allowed: "
+     "native or an integer >= 32 and <= 4096"),
+    ("augment__flip", "yes", "augment.flip: 'yes' is not allowed; allowed: true or false"),
+    ("augment__flip", "1", "augment.flip: 1 is not allowed; allowed: true or false"),
+    ("augment__hue", "0.6", "augment.hue: 0.6 is not allowed; allowed: a number >= 0 and <= 0.5"),
+    ("augment__brightness", "1", "augment.brightness: 1 is not allowed; allowed: a number >= 0 and < 1"),
+    ("augment__erase_probability", "1.1", "augment.erase_probability: 1.1 is not allowed; "
+     "allowed: a number >= 0 and <= 1"),
+    ("baseline__head_seeds", "1", "baseline.head_seeds: 1 is not allowed; allowed: an integer >= 2 and <= 1000"),
+    ("tune_head__optimizer", "[adamv]", f"tune_head.optimizer[0]: 'adamv' is not allowed; allowed: {LOADERS}; "
+     "did you mean adamw?"),
+    ("tune_head__optimizer", "adamw", "tune_head.optimizer: 'adamw' is not allowed; "
+     f"allowed: a list of at least one: {LOADERS}"),
+    ("tune_head__dropout", "[]", "tune_head.dropout: [] is not allowed; "
+     "allowed: a list of at least one: a number >= 0 and < 1"),
+    ("tune_head__dropout", "[0.1, 0.1]", "tune_head.dropout: [0.1, 0.1] names a value twice; allowed: each value once"),
+    ("tune_head__learning_rate", "[0.1, -1]", "tune_head.learning_rate[1]: -1 is not allowed; "
+     "allowed: a number > 0 and <= 100"),
+    ("finetune__batch_size", "1", "finetune.batch_size: 1 is not allowed; allowed: an integer >= 2 and <= 1000000"),
+    ("finetune__warmup_epochs", "10", "finetune.warmup_epochs: 10 leaves no epoch after the warm-up; "
+     "allowed: less than finetune.epochs (10)"),
+    ("finetune__ema_decay", "1", "finetune.ema_decay: 1 is not allowed; allowed: a number >= 0 and < 1"),
+    ("report__title", "''", "report.title: '' is not allowed; allowed: a text"),
+    ("lr", "9" * 5000, f"lr: '{'9' * 56}... is not allowed; allowed: a number > 0 and <= 100"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value", "expected"), BAD_VALUES, ids=[f"{k}={v[:20]}" for k, v, _ in BAD_VALUES])
+def test_a_wrong_value_is_named_with_what_is_allowed(key, value, expected, tmp_path):
+    assert message(edited(**{key: value}), tmp_path) == expected
+
+
+def test_digits_take_no_source(tmp_path):
+    text = edited(dataset__name="digits", dataset__source="somewhere")
+    assert message(text, tmp_path) == "dataset.source: 'somewhere' is not allowed; allowed with digits: null"
+
+
+BAD_FILES = [
+    ("an unknown key", SHIPPED + "learning: 1\n", "learning: unknown key; allowed: "),
+    ("a misspelled key", SHIPPED.replace("\nlr:", "\nlrr:"), "lrr: unknown key; did you mean lr?"),
+    ("a misspelled section", SHIPPED.replace("finetune:", "finetun:"), "finetun: unknown key; did you mean finetune?"),
+    ("a misspelled nested key", SHIPPED.replace("  flip:", "  flipp:"), "augment.flipp: unknown key; did you mean"),
+    ("a key that is a number", SHIPPED + "5: 1\n", "5: unknown key; allowed: "),
+    ("a key of two lines", SHIPPED + '"a\\nb": 1\n', "'a\\nb': unknown key; allowed: "),
+    ("a missing key", re.sub(r"\nlr:.*", "", SHIPPED), "lr: missing; allowed: a number > 0 and <= 100"),
+    ("a missing section", SHIPPED[: SHIPPED.index("report:")], "report: missing; allowed: a section"),
+    ("an emptied section", edited(report="null #").replace("  title", "#"), "report: null is no section; allowed: "),
+    ("a list for a section", edited(report="[1] #").replace("  title", "#"), "report: [1] is no section; allowed: "),
+    ("an empty file", "", "params.yaml: null is no section; allowed: a mapping with the keys seed, lr, "),
+    ("a text file", "hello\n", "params.yaml: 'hello' is no section; allowed: a mapping with the keys seed, lr, "),
+    ("an equal key", SHIPPED + "lr: 1\n", r"params.yaml, line \d+: not YAML: 'lr' for the second time"),
+    ("an equal nested key", SHIPPED + "  title: x\n", r"params.yaml, line \d+: not YAML: 'title' for the second time"),
+    ("a tab", SHIPPED + "\tx: 1\n", r"params.yaml, line \d+: not YAML: found character '\\t' that cannot start"),
+    ("an open bracket", edited(lr="[1"), r"params.yaml, line \d+: not YAML: expected ',' or ']', but got ':'"),
+    ("an unknown alias", edited(lr="*x"), "params.yaml, line 4: not YAML: found undefined alias 'x'"),
+    (
+        "an unknown tag",
+        edited(lr="!!python/name:os.system x"),
+        "params.yaml, line 4: not YAML: could not determine a con",
+    ),
+    ("a tag that does not fit", edited(lr="!!int x"), "params.yaml: not YAML: invalid literal for int() with base 10"),
+    ("another such tag", edited(lr="!!bool x"), "params.yaml: not YAML: 'x'"),
+    ("a third such tag", edited(lr="!!timestamp x"), "params.yaml: not YAML: "),
+    (
+        "a structure within itself",
+        edited(lr="&a [*a]"),
+        "params.yaml, line 4: not YAML: found unconstructable recursive",
+    ),
+    ("a second document", SHIPPED + "---\nlr: 1\n", r"params.yaml, line \d+: not YAML: but found another document"),
+    ("a control character", SHIPPED + "\x07", "params.yaml: not YAML: unacceptable character #x0007"),
+    ("deep nesting", edited(lr="[" * 9999), "params.yaml: not YAML: maximum recursion depth exceeded"),
+    ("another encoding", SHIPPED.encode() + b"# caf\xe9\n", "params.yaml: not YAML: 'utf-8' codec can't decode"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), [row[1:] for row in BAD_FILES], ids=[row[0] for row in BAD_FILES])
+def test_a_file_that_is_not_params_is_refused_in_one_line(text, expected, tmp_path):
+    found = message(text, tmp_path)
+    pattern = expected if r"\d" in expected else re.escape(expected)
+    assert re.match(pattern.replace("(", r"\(").replace(")", r"\)") if r"\d" in expected else pattern, found), found
+    assert len(found.splitlines()) == 1
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: None], ids=["a folder", "nothing"])
+def test_an_unreadable_file_is_an_os_error_that_names_it(make, tmp_path):
+    make(tmp_path / "params.yaml")
+    with pytest.raises(OSError, match=re.escape(str(tmp_path / "params.yaml"))):
+        params.load(tmp_path / "params.yaml")
+
+
+# --- fuzzing: whatever stands in the file, it loads or it is one line that names the key ---
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(10**40), 10**40),
+    st.floats(),
+    st.text(max_size=20),
+    st.dates(),
+    st.binary(max_size=5),
+    st.sampled_from(["1e-05", "1E5", "-0", "yes", "cifar10", "native", "random", "adamw", "~", "010", "0x10", "1_000"]),
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+)
+KEYS = list(keys())
+PLACES = st.sampled_from(KEYS) | st.builds(
+    lambda key, extra: key + extra, st.sampled_from(KEYS), st.sampled_from("sx_1é")
+)
+
+
+def with_value(place: str, value: Any, *, remove: bool) -> str:
+    tree = yaml.safe_load(SHIPPED)
+    section, _, key = place.rpartition("__")
+    holder = tree[section] if section else tree
+    if remove:
+        holder.pop(key, None)
+    else:
+        holder[key] = value
+    return yaml.safe_dump(tree, allow_unicode=True)
+
+
+def check_one_line_naming(found: str, place: str) -> None:
+    assert len(found.splitlines()) == 1
+    name = place.replace("__", ".")
+    assert found.startswith((f"{name}:", f"{name}[", "params.yaml")) or "epochs" in name or name.startswith("dataset.")
+    assert len(found) < 1000
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=PLACES, value=VALUES, remove=st.booleans())
+@example(place="lr", value="1e-05", remove=False)
+@example(place="lr", value=-1, remove=False)
+@example(place="finetune__epochs", value=None, remove=False)
+def test_any_value_loads_or_is_one_line_that_names_its_key(place, value, remove, tmp_path):
+    try:
+        loaded(with_value(place, value, remove=remove), tmp_path)
+    except ValueError as error:
+        check_one_line_naming(str(error).replace(f"{tmp_path}{os.sep}", ""), place)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.sampled_from(KEYS), text=st.text(max_size=30))
+def test_any_text_behind_a_key_loads_or_is_one_line(place, text, tmp_path):
+    try:
+        loaded(edited(**{place: text}), tmp_path)
+    except ValueError as error:
+        assert len(str(error).splitlines()) == 1
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=200) | st.text(max_size=200))
+def test_any_file_loads_or_is_one_line(content, tmp_path):
+    with pytest.raises(ValueError, match=".") as caught:
+        loaded(content, tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=PLACES, value=VALUES, remove=st.booleans())
+@example(place="lr", value="1e-05x", remove=False)
+@example(place="lrr", value=1, remove=False)
+@example(place="finetune__epochs", value=-1, remove=False)
+@example(place="dataset__name", value=None, remove=False)
+def test_a_stage_says_one_line_and_ends_with_status_2(place, value, remove, tmp_path):
+    text = with_value(place, value, remove=remove)
+    try:
+        loaded(text, tmp_path)
+    except ValueError as error:
+        expected = str(error).replace(f"{tmp_path}{os.sep}", "")
+    else:
+        return  # good values are for the tests of the stages
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "stages.baseline"]
+    stage = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert (stage.returncode, stage.stdout) == (2, "")
+    assert stage.stderr.count("\n") == 1
+    assert "Traceback" not in stage.stderr
+    assert expected[:40] in stage.stderr

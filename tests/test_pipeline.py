@@ -1,0 +1,124 @@
+"""dvc.yaml tells the truth: it declares every module, parameter section and path that a stage uses, and nothing else."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PIPELINE = {name: stage.get("do", stage) for name, stage in DECLARED.items()}  # foreach stages keep theirs under "do"
+
+# Observers: editing them cannot change an output, so no stage depends on them or on what only they import.
+# params.yaml's values are tracked by DVC; the others print, estimate and mirror.
+OBSERVERS = {"src/params.py", "src/console.py", "src/tracking.py", "src/expectations.py"}
+ARTEFACT_ROOTS = ("data/", "models/", "metrics", "plots", "reports", "weights")
+ONLY_IN = {
+    "mlflow": {"src/tracking.py"},
+    "matplotlib": {"src/plots.py"},
+    "yaml": {"src/params.py"},
+    "optuna": {"src/search.py"},
+    "sklearn": {"src/datasets.py"},
+    "tqdm": {"src/console.py"},
+    "jinja2": {"src/pages.py"},
+    "thop": {"src/cost.py"},
+    "dvc": set(),
+}
+SOURCES = [path.relative_to(ROOT).as_posix() for folder in ("src", "stages") for path in (ROOT / folder).glob("*.py")]
+# How a stage names what a function inside src reads for it.
+READ_BY_LIBRARY = {"weights": "cfg.backbone", "data/source": "cfg.dataset", "src/report.html": "pages"}
+
+
+def parse(path: str) -> ast.Module:
+    return ast.parse((ROOT / path).read_text())
+
+
+def imports(path: str) -> set[str]:
+    """Dotted names that `path` imports, with `from src import x` spelled `src.x`."""
+    found = set()
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "src":
+            found |= {f"src.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(str(node.module))
+    return found
+
+
+def project_files_reached_from(path: str) -> set[str]:
+    reached: set[str] = set()
+    pending = {path}
+    while pending:
+        current = pending.pop()
+        reached.add(current)
+        used = {name.replace(".", "/") + ".py" for name in imports(current) if name.startswith("src.")}
+        pending |= used - reached - OBSERVERS
+    return reached
+
+
+def declared(stage: str, *kinds: str) -> set[str]:
+    """Paths listed under `kinds` in dvc.yaml, with per-path options dropped."""
+    entries = [entry for kind in kinds for entry in PIPELINE[stage].get(kind, [])]
+    return {entry if isinstance(entry, str) else next(iter(entry)) for entry in entries}
+
+
+def attributes_of(path: str, name: str) -> set[str]:
+    """Every `x` that `path` reads as `name.x`."""
+    nodes = ast.walk(parse(path))
+    return {n.attr for n in nodes if isinstance(n, ast.Attribute) and getattr(n.value, "id", "") == name}
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_stage_depends_on_every_project_file_it_reaches(stage: str) -> None:
+    code = {path for path in declared(stage, "deps") if path.endswith(".py")}
+    assert code == project_files_reached_from(f"stages/{stage}.py")
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_stage_tracks_exactly_the_params_sections_it_reads(stage: str) -> None:
+    assert attributes_of(f"stages/{stage}.py", "cfg") == set(PIPELINE[stage]["params"])
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_stage_names_exactly_the_paths_it_declares(stage: str) -> None:
+    nodes = ast.walk(ast.Module(parse(f"stages/{stage}.py").body[1:], []))
+    strings = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    named = {re.sub(r"\{\w+\}", "${key}", string) for string in strings if string.startswith(ARTEFACT_ROOTS)}
+    paths = {path for path in declared(stage, "deps", "outs", "metrics", "plots") if not path.endswith(".py")}
+    assert named == paths - set(READ_BY_LIBRARY)
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_stage_that_builds_a_pretrained_backbone_depends_on_weights(stage: str) -> None:
+    assert ("weights" in declared(stage, "deps")) == ("load_backbone" in attributes_of(f"stages/{stage}.py", "backbones"))
+
+
+@pytest.mark.parametrize("path", SOURCES)
+def test_imports_point_from_stages_to_src(path: str) -> None:
+    assert not {name for name in imports(path) if name.split(".")[0] == "stages"}
+
+
+@pytest.mark.parametrize("package", ONLY_IN)
+def test_third_party_package_is_imported_in_one_place(package: str) -> None:
+    users = {path for path in SOURCES if package in {name.split(".")[0] for name in imports(path)}}
+    assert users <= ONLY_IN[package]
+
+
+def test_the_head_search_never_receives_the_test_split() -> None:
+    assert not {path for path in declared("tune_head", "deps") if path.endswith("/test.pt")}
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_metrics_and_plots_are_never_cached_and_outs_always(stage: str) -> None:
+    """Otherwise DVC's run cache is off for the stage: going from lr A to B and back to A would train again."""
+    small = [options for kind in ("metrics", "plots") for entry in PIPELINE[stage].get(kind, []) for options in entry.values()]
+    assert all(options["cache"] is False for options in small)
+    assert all(isinstance(out, str) for out in PIPELINE[stage]["outs"])
+
+
+def test_every_file_of_src_is_reached_by_a_stage_or_is_an_observer() -> None:
+    reached = {file for stage in PIPELINE for file in project_files_reached_from(f"stages/{stage}.py")}
+    assert {path for path in SOURCES if path.startswith("src/")} - OBSERVERS - {"src/__init__.py"} <= reached

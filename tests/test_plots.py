@@ -1,0 +1,119 @@
+"""Figures: they hold the texts they should as text, equal input gives equal bytes, and no name breaks them."""
+
+import warnings
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+
+from src import plots
+
+
+def bars():
+    rows = {"method": ["untrained", "frozen", "finetuned"], "label": ["Untrained", "Frozen", "Tuned"]}
+    rows |= {"accuracy": [0.1, 0.7, 0.8], "low": [0.09, 0.68, 0.79], "high": [0.11, 0.72, 1.0]}
+    return pd.DataFrame(rows | {"text": ["10.0 %", "70.0 %", "80.0 %"]})
+
+
+def curve(epochs=3, **more):
+    epoch = np.arange(1, epochs + 1)
+    columns = {f"{split}_{what}": epoch / 10 for split in ("train", "val") for what in ("accuracy", "loss")}
+    return pd.DataFrame({"epoch": epoch, **columns, "head_lr": 0.1 / epoch, **more})
+
+
+def per_class(names, low=0.2):
+    return pd.DataFrame({"class": names, "accuracy": low + 0.1, "low": low, "high": low + 0.3})
+
+
+def trials(count):
+    rows = [
+        {"trial": i, "val_accuracy": 0.5 + i / 100, "learning_rate": 10.0**-i, "optimizer": "adamw"}
+        for i in range(count)
+    ]
+    return pd.DataFrame(rows)
+
+
+def figures(names=("cat", "dog")):
+    matrix = np.array([[8, 2], [0, 0]])
+    search = pd.concat([curve().assign(trial=i) for i in range(3)])
+    return {
+        "accuracy_bars": lambda: plots.accuracy_bars(bars(), 0.1),
+        "learning_curves": lambda: plots.learning_curves(
+            {"frozen": curve(), "finetuned": curve(5, backbone_lr=0.001)}, {"frozen": 2, "finetuned": 5}
+        ),
+        "confusion_matrices": lambda: plots.confusion_matrices({"frozen": matrix, "finetuned": matrix.T}, names),
+        "class_ranges": lambda: plots.class_ranges({"frozen": per_class(names), "finetuned": per_class(names, 0.5)}),
+        "search_curves": lambda: plots.search_curves(search, 1),
+        "search_values": lambda: plots.search_values(trials(3), {"optimizer": 0.6, "learning_rate": 0.4}, 2),
+    }
+
+
+def texts(svg):
+    return [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
+@pytest.mark.parametrize("name", figures())
+def test_equal_input_gives_equal_bytes_whatever_a_person_prefers(name):
+    first = figures()[name]()
+    with matplotlib.rc_context({"font.size": 22, "axes.facecolor": "pink", "lines.linewidth": 9}):
+        assert figures()[name]() == first
+
+
+@pytest.mark.parametrize("name", figures())
+def test_drawing_leaves_matplotlibs_settings_alone(name):
+    before = dict(matplotlib.rcParams)
+    figures()[name]()
+    assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("name", figures())
+def test_figures_carry_no_date_and_no_maker(name):
+    svg = figures()[name]()
+    assert "metadata" not in svg
+    assert matplotlib.__version__ not in svg
+
+
+def test_bars_say_their_numbers():
+    assert {"Untrained", "Tuned", "70.0 %", "80.0 %", "chance 10.0 %"} <= set(texts(figures()["accuracy_bars"]()))
+
+
+def test_curves_are_labelled_at_their_ends():
+    found = texts(figures()["learning_curves"]())
+    assert [found.count(text) for text in ("train", "validation", "head", "backbone")] == [4, 4, 2, 1]
+
+
+def test_learning_rates_are_written_as_numbers():
+    found = texts(figures()["learning_curves"]())
+    assert "0.1" in found
+    assert not [text for text in found if "math" in text]
+
+
+def test_confusion_is_per_cent_of_the_actual_class_and_an_absent_class_is_blank():
+    svg = plots.confusion_matrices(
+        {"frozen": np.array([[3, 1], [0, 0]]), "finetuned": np.eye(2, dtype=int)}, ["a", "b"]
+    )
+    assert sorted(text for text in texts(svg) if text.isdigit()) == ["100", "100", "25", "75"]
+
+
+def test_search_shows_each_parameter_with_its_importance_and_values():
+    found = texts(figures()["search_values"]())
+    assert {"optimizer · 60 %", "learning rate · 40 %", "adamw", "1", "0.1", "0.01"} <= set(found)
+
+
+def test_one_epoch_and_one_trial_are_enough():
+    single = {"frozen": curve(1), "finetuned": curve(1, backbone_lr=0.1)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.learning_curves(single, {"frozen": 1, "finetuned": 1})
+        plots.search_curves(curve(1).assign(trial=0), 0)
+        plots.search_values(trials(1), {"optimizer": 0.0, "learning_rate": 0.0}, 0)
+
+
+def test_class_names_of_any_kind_are_drawn_as_they_are_without_a_warning():
+    names = ("$x_1$ <b>&</b>", "名前", "bell\x07", "l" * 300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = texts(plots.class_ranges({"frozen": per_class(names), "finetuned": per_class(names)}))
+    assert {"$x_1$ <b>&</b>", "名前", "bell ", "l" * 31 + "…"} <= set(found)

@@ -1,0 +1,85 @@
+"""Every stage on the sample: it learns, it reads and writes what dvc.yaml declares, and DVC's commands read well."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tests.conftest import audit_log
+from tests.repository import Repository
+from tests.test_pipeline import OBSERVERS, PIPELINE, declared
+
+# Neither input nor output: settings, and what git ignores and the main checkout keeps.
+BESIDES = ("params.yaml", "mlflow.db", "mlartifacts", ".resume", "data/raw", "src/__init__.py", "stages/__init__.py")
+
+
+def opened(repository: Repository, stage: str, mode: str) -> set[str]:
+    """Paths inside the repository that `stage` opened, temporary names read as what they become."""
+    lines = (audit_log(repository) / f"{stage}.jsonl").read_text().splitlines()
+    found = set()
+    for kind, name in map(json.loads, lines):
+        path = Path(name)
+        if kind == mode and path.is_relative_to(repository.folder) and path.is_file() | (mode == "w"):
+            local = str(path.relative_to(repository.folder))
+            found.add(re.sub(r"\.([^/]+)\.\d+\.tmp$", r"\1", local))
+    return {p for p in found if not p.startswith((*BESIDES, ".dvc/", ".git/")) and "/.scratch." not in p and p not in OBSERVERS}
+
+
+def outside(paths: set[str], allowed: set[str]) -> set[str]:
+    return {path for path in paths if not any(path == a or path.startswith(f"{a}/") for a in allowed)}
+
+
+def metrics(repository: Repository, stage: str) -> dict[str, dict[str, float]]:
+    return json.loads((repository.folder / f"metrics/{stage}.json").read_text())
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_stage_reads_and_writes_only_what_dvc_yaml_declares(sample: Repository, stage: str) -> None:
+    inputs, outputs = declared(stage, "deps"), declared(stage, "outs", "metrics", "plots")
+    assert not outside(opened(sample, stage, "r"), inputs | outputs)
+    assert not outside(opened(sample, stage, "w"), outputs)
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_stage_opens_every_file_that_dvc_yaml_declares(sample: Repository, stage: str) -> None:
+    """A dep that is never read makes DVC run the stage for nothing."""
+    read = opened(sample, stage, "r") | opened(sample, stage, "w")
+    files = {path for path in declared(stage, "deps", "outs", "metrics", "plots") if (sample.folder / path).is_file()}
+    assert files <= read
+
+
+def test_fine_tuned_beats_frozen_beats_chance_on_the_sample(sample: Repository) -> None:
+    frozen, finetuned = (metrics(sample, stage)["test"]["accuracy"] for stage in ("train_frozen", "finetune"))
+    assert 0.1 < frozen < finetuned
+
+
+def test_predictions_recompute_the_metrics(sample: Repository) -> None:
+    from src import artifacts
+
+    stored = artifacts.load(sample.folder / "data/predictions/finetune.pt")
+    hits = stored["logits"]["finetuned"].argmax(1) == stored["label"]
+    for number, split in enumerate(artifacts.SPLITS):
+        assert hits[stored["split"] == number].double().mean().item() == metrics(sample, "finetune")[split]["accuracy"]
+
+
+def test_the_best_head_is_the_trial_that_validation_prefers(sample: Repository) -> None:
+    trials = pd.read_csv(sample.folder / "plots/tune_head/trials.csv")
+    best = json.loads((sample.folder / "models/best_head.json").read_text())
+    assert trials.loc[trials.val_accuracy == trials.val_accuracy.max(), list(best)].eq(best).all(axis=1).any()
+
+
+def test_metrics_are_few_short_and_at_most_two_deep() -> None:
+    """Anything longer makes `dvc metrics diff` and `dvc exp show` unreadable."""
+
+
+def test_repro_after_the_sample_runs_nothing(sample: Repository) -> None:
+    assert sample.repro() == []
+
+
+def test_another_lr_reruns_fine_tuning_and_the_report_alone(sample: Repository) -> None:
+    done = sample.run("dvc", "exp", "run", "--name", "hot", "--set-param", "lr=0.001", "--temp")
+    assert re.findall(r"Running stage '(\w+)'", done.stdout) == ["finetune", "report"]
+    diff = json.loads(sample.run("dvc", "metrics", "diff", "sample", "hot", "--json").stdout)["diff"]
+    assert "test.accuracy" in diff["metrics/finetune.json"]
+    assert set(diff) == {"metrics/finetune.json"}

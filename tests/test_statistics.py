@@ -1,0 +1,124 @@
+"""Intervals and mistakes: against published numbers, scipy, scikit-learn and counting by hand."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix
+
+from src import statistics
+
+
+def predictions(names=("method",), *, images=400, classes=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "classes": tuple(f"c{k}" for k in range(classes)),
+        "label": torch.randint(classes, (images,), generator=torch.Generator().manual_seed(0)),
+        "split": torch.arange(images) % 3,
+        "index": torch.arange(images) // 3,
+        "logits": {name: torch.randn(images, classes, generator=generator) for name in names},
+    }
+
+
+# Newcombe, "Two-sided confidence intervals for the single proportion", Statistics in Medicine 17 (1998), table I
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_interval_is_the_published_one(successes, trials, low, high):
+    assert statistics.wilson_interval(successes, trials) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(trials=st.integers(1, 60_000), share=st.floats(0, 1), confidence=st.sampled_from([0.5, 0.9, 0.95, 0.999]))
+def test_wilson_interval_is_scipys(trials, share, confidence):
+    successes = round(share * trials)
+    expected = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    low, high = statistics.wilson_interval(successes, trials, confidence)
+    assert (low, high) == pytest.approx(expected, abs=1e-12)
+    assert 0 <= low <= successes / trials <= high <= 1
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 0), (-1, 3), (4, 3)])
+def test_wilson_interval_refuses_impossible_counts(successes, trials):
+    with pytest.raises(ValueError, match=f"{successes} successes in {trials} trials; allowed"):
+        statistics.wilson_interval(successes, trials)
+
+
+def test_wilson_interval_refuses_a_certain_confidence():
+    with pytest.raises(ValueError, match="confidence 1"):
+        statistics.wilson_interval(1, 2, 1)
+
+
+def test_intervals_overlap_where_they_share_a_point():
+    below, touching, above = {"low": 0.1, "high": 0.2}, {"low": 0.2, "high": 0.3}, {"low": 0.21, "high": 0.3}
+    assert statistics.intervals_overlap(below, touching)
+    assert statistics.intervals_overlap(touching, below)
+    assert not statistics.intervals_overlap(below, above)
+    assert not statistics.intervals_overlap(above, below)
+
+
+def test_accuracy_table_counts_each_method_on_each_split():
+    first, second = predictions(("a", "b")), predictions(("c",), seed=1)
+    table = statistics.accuracy_table(statistics.answers(first, second), ["a", "b", "c"]).set_index(["method", "split"])
+    assert len(table) == 9
+    for name, logits in (first["logits"] | second["logits"]).items():
+        for number, split in enumerate(("train", "val", "test")):
+            chosen = first["split"] == number
+            row = table.loc[(name, split)]
+            assert row["images"] == chosen.sum()
+            assert row["accuracy"] == pytest.approx((logits.argmax(1) == first["label"])[chosen].double().mean().item())
+            assert row["low"] < row["accuracy"] < row["high"]
+
+
+def test_predictions_about_other_images_are_refused():
+    first, second = predictions(("a",)), predictions(("b",))
+    second["index"] = second["index"].flip(0)
+    with pytest.raises(ValueError, match="b and a are about different images"):
+        statistics.answers(first, second)
+
+
+def test_confusion_matrix_is_scikit_learns_on_test_images_alone():
+    file = predictions()
+    answers = statistics.answers(file)
+    test = file["split"] == 2
+    expected = confusion_matrix(file["label"][test], file["logits"]["method"].argmax(1)[test], labels=range(4))
+    assert (statistics.confusion_matrix(answers, "method") == expected).all()
+    rows = statistics.confusion_rows(answers, "method")
+    assert (confusion_matrix(rows["actual"], rows["predicted"]) == expected).all()
+
+
+def test_accuracy_per_class_is_the_diagonals_share_and_skips_classes_without_images():
+    file = predictions(classes=5)
+    file["label"][file["label"] == 3] = 2
+    answers = statistics.answers(file)
+    matrix = statistics.confusion_matrix(answers, "method")
+    table = statistics.accuracy_per_class(answers, "method")
+    assert list(table["class"]) == ["c0", "c1", "c2", "c4"]
+    for k, row in zip((0, 1, 2, 4), table.to_dict("records"), strict=True):
+        assert row["accuracy"] == matrix[k, k] / matrix[k].sum()
+        assert (row["low"], row["high"]) == statistics.wilson_interval(matrix[k, k], matrix[k].sum())
+
+
+def test_confused_pairs_are_the_largest_cells_beside_the_diagonal():
+    file = predictions(("a", "b"))
+    answers = statistics.answers(file)
+    first, last = (statistics.confusion_matrix(answers, name) for name in ("a", "b"))
+    pairs = statistics.confused_pairs(answers, ["a", "b"], 5)
+    mistakes = sorted((last[i, j] for i in range(4) for j in range(4) if i != j), reverse=True)
+    assert list(pairs["b"]) == mistakes[:5]
+    for row in pairs.to_dict("records"):
+        i, j = int(row["actual"][1]), int(row["predicted"][1])
+        assert (row["a"], row["b"], row["images"]) == (first[i, j], last[i, j], last[i].sum())
+
+
+def test_a_classifier_without_mistakes_has_no_confused_pairs():
+    file = predictions()
+    file["logits"]["method"] = torch.nn.functional.one_hot(file["label"], 4).float()
+    assert statistics.confused_pairs(statistics.answers(file), ["method"], 5).empty
+
+
+def test_the_commonest_class_is_trains_and_is_judged_on_test():
+    file = predictions(images=9, classes=2)
+    file["label"] = torch.tensor([1, 0, 1, 1, 0, 0, 1, 0, 0])  # train: 1, 1, 1; test: 1, 0, 0
+    assert statistics.commonest_class_accuracy(statistics.answers(file)) == pytest.approx(1 / 3)

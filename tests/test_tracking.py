@@ -1,0 +1,365 @@
+"""MLflow runs, read back with MLflow's own client; and servers and files that misbehave."""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from src import artifacts, params, tracking
+
+ROOT = Path(__file__).parent.parent
+METRICS = {"val": {"accuracy": 0.75, "loss": 0.5}, "best_epoch": 2}
+CURVE = [
+    {"epoch": 1, "val_accuracy": 0.5, "gradient_norm": math.nan},
+    {"epoch": 2, "val_accuracy": 0.75, "gradient_norm": 1.5},
+]
+
+
+def config() -> params.Params:
+    return params.load(ROOT / "params.yaml")
+
+
+def work(run: tracking.Run, trials: int = 2) -> None:
+    """What a stage tells its run."""
+    run.metrics(METRICS)
+    run.curve(CURVE)
+    for number in range(trials):
+        run.trial(number, {"learning_rate": 0.1 / (number + 1)}, {"val_accuracy": 0.5}, CURVE)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A main checkout, while the stage runs in a copy of it as `dvc exp run --temp` would."""
+    (tmp_path / "main").mkdir()
+    (tmp_path / "copy").mkdir()
+    monkeypatch.chdir(tmp_path / "copy")
+    for name in ("MLFLOW_TRACKING_URI", "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return tmp_path / "main"
+
+
+def runs(uri: str, experiment: str = "cifar10") -> list[Any]:
+    """Every run of the MLflow experiment, oldest first."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    assert found
+    return client.search_runs([found.experiment_id], order_by=["attributes.start_time", "attributes.run_name"])
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        yield from leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+
+
+def commit(folder: Path) -> str:
+    """Make `folder` a git repository of one commit, and return its name."""
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com"]
+    subprocess.run([*git, "init", "-q"], cwd=folder, check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], cwd=folder, check=True)
+    return subprocess.run(
+        [*git, "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_a_stage_makes_one_run_and_a_nested_one_per_trial(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("DVC_STAGE", "tune_head")
+    monkeypatch.setenv("DVC_EXP_NAME", "hot")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0123abc")
+    git_commit = commit(Path())
+    with tracking.stage("tune_head", config()) as run:
+        work(run)
+        run.note(device="cpu", threads=2, source_sha256=None)
+        artifacts.write_json(METRICS, home / "metrics.json")
+
+    uri = f"sqlite:///{home}/mlflow.db"
+    first, second, parent = sorted(runs(uri), key=lambda run: "trial" not in run.info.run_name)
+    assert [r.info.run_name for r in (parent, first, second)] == [
+        "tune_head hot",
+        "tune_head hot trial 00",
+        "tune_head hot trial 01",
+    ]
+    assert {r.info.status for r in (parent, first, second)} == {"FINISHED"}
+    assert all(r.info.artifact_uri.startswith((home / "mlartifacts").as_uri()) for r in (parent, first, second))
+    assert {r.data.tags["mlflow.parentRunId"] for r in (first, second)} == {parent.info.run_id}
+    assert "mlflow.parentRunId" not in parent.data.tags
+    assert (second.data.params, second.data.metrics["val_accuracy"]) == ({"learning_rate": "0.05"}, 0.75)
+
+    logged = {key: yaml.safe_load(text) for key, text in parent.data.params.items()}
+    assert logged == dict(leaves(yaml.safe_load((ROOT / "params.yaml").read_text())))
+    assert parent.data.params["finetune.epochs"] == str(config().finetune.epochs)
+    assert {key: value for key, value in parent.data.metrics.items() if "." in key} == {
+        "val.accuracy": 0.75,
+        "val.loss": 0.5,
+    }
+    history = MlflowClient(uri).get_metric_history(parent.info.run_id, "val_accuracy")
+    assert [(point.step, point.value) for point in history] == [(1, 0.5), (2, 0.75)]
+    history = MlflowClient(uri).get_metric_history(parent.info.run_id, "gradient_norm")
+    assert [(point.step, point.value) for point in history] == [(2, 1.5)]
+
+    expected = {
+        "dvc_stage": "tune_head", "dvc_exp_name": "hot", "dvc_exp_baseline_rev": "0123abc", "git_commit": git_commit,
+        "device": "cpu", "threads": "2", "metrics_sha256": hashlib.sha256((home / "metrics.json").read_bytes()).hexdigest(),
+    }  # fmt: skip
+    assert expected.items() <= parent.data.tags.items()
+    assert {"params_hash", "torch", "torchvision", "python", "mlflow"} <= parent.data.tags.keys()
+    assert [path.name for path in home.iterdir() if path.suffix != ".json"] == ["mlflow.db"]
+    assert [path.name for path in Path().iterdir()] == [".git"]  # nothing was left in the copy
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError("no"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
+def test_a_stage_that_raises_leaves_a_run_that_says_so(home: Path, error: BaseException, status: str) -> None:
+    with pytest.raises(type(error)) as raised, tracking.stage("finetune", config()):
+        raise error
+    assert raised.value is error
+    [run] = runs(f"sqlite:///{home}/mlflow.db")
+    assert (run.info.run_name, run.info.status) == ("finetune", status)
+    assert run.info.end_time
+
+
+def test_equal_params_have_one_hash_and_others_another(home: Path) -> None:
+    (home / "changed.yaml").write_text((ROOT / "params.yaml").read_text().replace("seed: 0 ", "seed: 1 "))
+    for path in (ROOT / "params.yaml", ROOT / "params.yaml", home / "changed.yaml"):
+        with tracking.stage("baseline", params.load(path)):
+            pass
+    first, second, changed = (run.data.tags["params_hash"] for run in runs(f"sqlite:///{home}/mlflow.db"))
+    assert first == second != changed
+
+
+def test_the_tracking_uri_of_the_environment_is_honoured(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/elsewhere.db")
+    with tracking.stage("baseline", config()):
+        pass
+    assert [path.name for path in home.iterdir()] == ["elsewhere.db"]
+    assert [run.info.run_name for run in runs(f"sqlite:///{home}/elsewhere.db")] == ["baseline"]
+
+
+def test_an_experiment_in_mlflows_bin_is_brought_back(home: Path) -> None:
+    from mlflow import MlflowClient
+
+    with tracking.stage("baseline", config()):
+        pass
+    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+    client.delete_experiment(client.get_experiment_by_name("cifar10").experiment_id)  # type: ignore[union-attr]
+    with tracking.stage("finetune", config()):
+        pass
+    assert [run.info.run_name for run in runs(f"sqlite:///{home}/mlflow.db")][-1] == "finetune"
+
+
+def test_the_record_holds_what_was_noted_and_no_id_of_a_run(home: Path) -> None:
+    with tracking.stage("finetune", config()) as run:
+        time.sleep(0.2)
+        run.note(images_per_second=123.4, device="cpu")
+        record = run.record()
+    [tracked] = runs(f"sqlite:///{home}/mlflow.db")
+    assert tracked.info.run_id not in json.dumps(record)
+    assert {"stage": "finetune", "images_per_second": 123.4, "device": "cpu"}.items() <= record.items()
+    assert record["python"] == sys.version.split()[0]
+    assert record["torch"] == __import__("torch").__version__.split("+")[0] or record["torch"]
+    assert 0.2 <= record["seconds"] < 5
+    assert record["seconds"] == round(record["seconds"], 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="compares with Linux's own account")
+def test_the_recorded_peak_memory_is_that_of_the_process(home: Path) -> None:
+    with tracking.stage("finetune", config()) as run:
+        peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        assert run.record()["peak_memory_mb"] == pytest.approx(int(peak.split()[1]) / 1024, abs=2)
+
+
+def corrupt(path: Path) -> None:
+    path.write_text("this is no database\n" * 100)
+
+
+def of_another_version(path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}.old")
+        with tracking.stage("baseline", config()):
+            pass
+    Path(f"{path}.old").rename(path)
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        file.execute("update alembic_version set version_num = 'another'")
+
+
+def of_another_program(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        file.execute("create table alembic_version (version_num text)")
+        file.execute("insert into alembic_version values ('another')")
+
+
+@pytest.mark.parametrize("spoil", [corrupt, of_another_version, of_another_program, Path.mkdir])
+def test_a_tracking_file_of_no_use_is_one_warning(
+    home: Path, spoil: Callable[[Path], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    spoil(home / "mlflow.db")
+    capfd.readouterr()
+    with tracking.stage("finetune", config()) as run:
+        work(run)
+    [line] = capfd.readouterr().err.splitlines()
+    assert f"warning: MLflow at sqlite:///{home}/mlflow.db: " in line
+
+
+def test_a_tracking_file_that_others_keep_locked_is_one_warning(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tracking, "SECONDS", 1.0)
+    with contextlib.closing(sqlite3.connect(home / "mlflow.db")) as file, tracking.stage("finetune", config()) as run:
+        file.execute("begin immediate")
+        began = time.monotonic()
+        work(run)
+        assert time.monotonic() - began < 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert "no answer within 1 s" in line
+
+
+class Server:
+    """A listener on 127.0.0.1 that counts connections and requests, and gives each connection to `answer`."""
+
+    def __init__(self, answer: Callable[["Server", socket.socket], None]) -> None:
+        self.answer, self.connections, self.requests = answer, 0, 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.uri = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                self.connections += 1
+                threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            while connection.recv(2**20):
+                self.requests += 1
+                self.answer(self, connection)
+
+
+def never(server: Server, connection: socket.socket) -> None:
+    connection.recv(1)
+
+
+def a_byte_a_second(server: Server, connection: socket.socket) -> None:
+    for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n":
+        connection.sendall(bytes([byte]))
+        time.sleep(0.2)
+
+
+def well(server: Server, connection: socket.socket) -> None:
+    experiment = {"experiment_id": "1", "name": "cifar10", "lifecycle_stage": "active"}
+    body = json.dumps({"experiment": experiment, "run": {"info": {"run_id": "a", "experiment_id": "1"}}})
+    connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+
+
+def slowly(server: Server, connection: socket.socket) -> None:
+    time.sleep(0.3)
+    well(server, connection)
+
+
+def nonsense(server: Server, connection: socket.socket) -> None:
+    body = '{"experiment": 5}'
+    connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+
+
+def refusing() -> str:
+    """The address of a port that is closed."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+STAGE = """
+import sys, time
+from src import artifacts, params, tracking
+cfg = params.load(sys.argv[1])
+began = time.monotonic()
+with tracking.stage("finetune", cfg) as run:
+    for number in range(5):
+        run.trial(number, {"a": 1}, {"b": 2.0})
+    artifacts.write_json({"val": {"accuracy": 0.5}}, "metrics/finetune.json")
+    run.metrics({"val": {"accuracy": 0.5}})
+    artifacts.write_json(run.record(), "data/runs/finetune.json")
+print(time.monotonic() - began)
+"""
+
+
+def run_stage(uri: str) -> tuple[float, list[str]]:
+    """Run STAGE as a process of its own against `uri`: the seconds it took, MLflow's import included, and its stderr."""
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri}
+    command = [sys.executable, "-c", STAGE, str(ROOT / "params.yaml")]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=100, check=True)
+    assert json.loads(Path("metrics/finetune.json").read_text()) == {"val": {"accuracy": 0.5}}
+    assert json.loads(Path("data/runs/finetune.json").read_text())["stage"] == "finetune"
+    return float(done.stdout), done.stderr.splitlines()
+
+
+def test_a_server_that_refuses_costs_one_warning(home: Path) -> None:
+    uri = refusing()
+    seconds, [line] = run_stage(uri)
+    assert f"warning: MLflow at {uri}: Connection refused; " in line
+    assert seconds < 10
+
+
+def test_a_server_that_never_answers_costs_one_call_and_one_warning(home: Path) -> None:
+    server = Server(never)
+    seconds, [line] = run_stage(server.uri)
+    assert f"warning: MLflow at {server.uri}: timed out; " in line
+    assert seconds < 10
+    assert (server.connections, server.requests) == (1, 1)
+
+
+@pytest.mark.parametrize(("answer", "calls"), [(slowly, 4), (a_byte_a_second, 1), (nonsense, 1)])
+def test_a_server_that_answers_slowly_or_badly_costs_little_and_one_warning(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    answer: Callable[[Server, socket.socket], None], calls: int,
+) -> None:  # fmt: skip
+    server = Server(answer)
+    monkeypatch.setattr(tracking, "SECONDS", 1.0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    began = time.monotonic()
+    with tracking.stage("finetune", config()) as run:
+        work(run, trials=20)
+    assert time.monotonic() - began < 4  # one second, and what the import of MLflow takes if this test is the first
+    assert 1 <= server.requests <= calls
+    [line] = capfd.readouterr().err.splitlines()
+    assert f"warning: MLflow at {server.uri}: " in line
+
+
+def test_all_calls_of_a_stage_and_its_import_stay_below_ten_seconds() -> None:
+    assert tracking.SECONDS <= 8
+
+
+def test_a_stage_makes_few_calls(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(well)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    with tracking.stage("finetune", config()) as run:
+        work(run, trials=5)
+    opening, telling, closing, trial = 3, 2, 2, 3
+    assert server.requests == opening + telling + closing + 5 * trial
+
+
+def test_a_password_in_the_uri_is_not_shown(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", refusing().replace("//", "//someone:secret@"))
+    with tracking.stage("finetune", config()):
+        pass
+    [line] = capfd.readouterr().err.splitlines()
+    assert "secret" not in line
