@@ -30,7 +30,7 @@ lint: .venv/.dev-installed ## style, formatting, types
 	@mypy --strict src stages
 
 bench: .venv/.bench-installed ## speed and memory, side by side: benchmarks/
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; python -m "benchmarks.$$(basename "$$script" .py)" || exit 1; done
+	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; python -m "benchmarks.$$(basename $$script .py)" || exit 1; done
 
 .venv/.run-installed: requirements.txt | .venv/.created
 	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) $$(grep -E '^torch(vision)?==' requirements.txt))

@@ -124,13 +124,13 @@ def main() -> None:
             "ours": drain(lambda: ours(images, augment, resolution, batch_size)),  # noqa: B023
             "torchvision": drain(lambda: iter(loader)),  # noqa: B023
         }
-        targets: dict[str, float | None] = {"torchvision": target}
+        targets: dict[tuple[str, str], float | None] = {("ours", "torchvision"): target}
         if importlib.util.find_spec("kornia"):
             transform = kornia_transform(augment, resolution)
             candidates["kornia"] = drain(lambda: kornias(images, transform, batch_size))  # noqa: B023
-            targets["kornia"] = kornia_target
+            targets["ours", "kornia"] = kornia_target
         title = f"augmentation {STORED} -> {resolution}, {count} images in batches of {batch_size}"
-        timing.compare(title, candidates, images=count, targets=targets)
+        timing.report(title, timing.interleaved(candidates), targets, images=count)
 
 
 if __name__ == "__main__":

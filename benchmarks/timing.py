@@ -12,7 +12,9 @@ REPEATS = 5
 Candidate = Callable[[], object]
 
 
-def interleaved(candidates: Mapping[str, Candidate], *, repeats: int = REPEATS, warm_up: bool = True) -> dict[str, list[float]]:
+def interleaved(
+    candidates: Mapping[str, Candidate], *, repeats: int = REPEATS, warm_up: bool = True
+) -> dict[str, list[float]]:
     """Seconds of each candidate in each repeat, run in turn (A B A B ...), so that a noisy neighbour disturbs all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     if warm_up:
@@ -34,7 +36,7 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 
 
 def spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):6.2f} x  ({min(values):.2f} to {max(values):.2f} in {len(values)} repeats)"
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def verdict(values: Sequence[float], target: float | None) -> str:
@@ -43,26 +45,19 @@ def verdict(values: Sequence[float], target: float | None) -> str:
     return f"  target {target:g}: {'met' if statistics.median(values) >= target else 'MISSED'}"
 
 
-def compare(
-    title: str,
-    candidates: Mapping[str, Candidate],
-    *,
-    images: int,
-    targets: Mapping[str, float | None],
-    repeats: int = REPEATS,
+def report(
+    title: str, seconds: Mapping[str, Sequence[float]], targets: Mapping[tuple[str, str], float | None], *, images: int
 ) -> None:
-    """Print how the first candidate compares with those that `targets` names, and the images/s of all of them.
+    """Print how the members of each pair compare, and the images/s of all.
 
     Args:
-        candidates: name -> a run over `images` images.
-        targets: name -> the least ratio of the first candidate's speed to this one's that is asked for, or None.
+        seconds: as from `interleaved`, each over `images` images.
+        targets: (ours, theirs) -> the least ratio of the speed of the first to that of the second, or None.
     """
-    seconds = interleaved(candidates, repeats=repeats)
-    ours = next(iter(candidates))
     print(title)
-    for name, target in targets.items():
-        values = ratios(seconds[ours], seconds[name])
-        print(f"  {ours} / {name}: {spread(values)}{verdict(values, target)}")
+    for (ours, theirs), target in targets.items():
+        values = ratios(seconds[ours], seconds[theirs])
+        print(f"  {ours} / {theirs}: {spread(values)}{verdict(values, target)}")
     rates = (f"{name} {images / statistics.median(times):,.0f}" for name, times in seconds.items())
     print(f"  images/s (median): {', '.join(rates)}", flush=True)
 

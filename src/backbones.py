@@ -4,6 +4,7 @@ N images, C = 3 channels, R x R pixels, D feature width.
 """
 
 import json
+import pickle
 import re
 from dataclasses import dataclass
 from functools import partial
@@ -73,7 +74,9 @@ def load_backbone(settings: BackboneParams, *, seed: int) -> Backbone:
         _load_without_classifier(network, state, classifier, settings)
     resolution = expected.resolution if settings.resolution == "native" else settings.resolution
     network = network.to(memory_format=torch.channels_last)  # convolutions run about twice as fast, on the CPU too
-    return Backbone(network=network, width=width, view=View(resolution=resolution, mean=expected.mean, std=expected.std))
+    return Backbone(
+        network=network, width=width, view=View(resolution=resolution, mean=expected.mean, std=expected.std)
+    )
 
 
 def weights_file(settings: BackboneParams) -> Path | None:
@@ -125,9 +128,15 @@ def _read_weights(settings: BackboneParams, expected: View) -> tuple[dict[str, T
         raise ValueError(f"backbone.weights: {settings.weights} does not exist (looked in {Path.cwd()})")
     if path.suffix == ".safetensors":
         return _read_safetensors(path, expected)
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise ValueError(f"backbone.weights: {path} is no file of tensors that torch reads safely: {reason}") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"backbone.weights: {settings.weights} is no state dict; allowed: a mapping from names to tensors")
+        raise ValueError(
+            f"backbone.weights: {settings.weights} is no state dict; allowed: a mapping from names to tensors"
+        )
     return state, expected
 
 
@@ -168,20 +177,35 @@ def _published(settings: BackboneParams) -> Any:
 
 def _download(weights: Any, settings: BackboneParams) -> dict[str, Tensor]:
     """torchvision's weights, from its cache or the network, their hash checked."""
-    ways_out = "put the file there yourself, set backbone.weights to a local file, or try `make run`, which needs no network"
+    ways_out = (
+        "put the file there yourself, set backbone.weights to a local file, or try `make run`, which needs no network"
+    )
     place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:
+        _check_cached(place)
         state: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except OSError as error:
         raise ValueError(f"backbone.weights: could not fetch {weights.url} to {place} ({error}); {ways_out}") from None
     except RuntimeError as error:  # torch.hub's complaint about a hash
-        raise ValueError(f"backbone.weights: {weights.url}: {error}; delete {place} and try again, or {ways_out}") from None
-    return {OLD_DENSENET_KEY.sub(r"\1", key): value for key, value in state.items()}
+        raise ValueError(
+            f"backbone.weights: {weights.url}: {error}; delete {place} and try again, or {ways_out}"
+        ) from None
+    return state
 
 
-def _load_without_classifier(network: nn.Module, state: dict[str, Tensor], classifier: str, settings: BackboneParams) -> None:
+def _check_cached(path: Path) -> None:
+    """torch.hub checks what it downloads, but trusts what lies in its cache already, perhaps put there by hand."""
+    named = torch.hub.HASH_REGEX.search(path.name)
+    if named and path.is_file() and not (digest := artifacts.sha256(path)).startswith(named.group(1)):
+        raise RuntimeError(f'invalid hash value (expected "{named.group(1)}", got "{digest}")')
+
+
+def _load_without_classifier(
+    network: nn.Module, state: dict[str, Tensor], classifier: str, settings: BackboneParams
+) -> None:
     """Load every key but the classifier's, each of which must fit."""
-    found = {key: value for key, value in state.items() if not key.startswith(f"{classifier}.")}
+    renamed = {OLD_DENSENET_KEY.sub(r"\1", key): value for key, value in state.items()}
+    found = {key: value for key, value in renamed.items() if not key.startswith(f"{classifier}.")}
     wanted = network.state_dict()
     problems = {
         "missing": [key for key in wanted if key not in found and not key.endswith(".num_batches_tracked")],

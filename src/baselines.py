@@ -88,7 +88,9 @@ def evaluate(
     for name in ("val", "test"):
         untrained = [score(_apply(head, splits[name]), splits[name].labels)["accuracy"] for head in heads]
         scores[name] = {"untrained": statistics.fmean(untrained), "untrained_std": statistics.stdev(untrained)} | {
-            method: score(by[name], splits[name].labels)["accuracy"] for method, by in logits.items() if method != "untrained"
+            method: score(by[name], splits[name].labels)["accuracy"]
+            for method, by in logits.items()
+            if method != "untrained"
         }
     return scores
 

@@ -33,4 +33,7 @@ def choose() -> torch.device:
 def describe(device: torch.device) -> dict[str, str | int]:
     """Name of `device` and the number of CPU threads, for the record of a run."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {"device": name if device.type != "cpu" else f"cpu ({platform.machine()})", "threads": torch.get_num_threads()}
+    return {
+        "device": name if device.type != "cpu" else f"cpu ({platform.machine()})",
+        "threads": torch.get_num_threads(),
+    }

@@ -48,5 +48,7 @@ def extract(
                 start += len(inputs)
                 advance(len(inputs))
             if not rows.isfinite().all():
-                raise FloatingPointError(f"features of view {view} for {path} are not finite in float16: check backbone.weights")
+                raise FloatingPointError(
+                    f"features of view {view} for {path} are not finite in float16: check backbone.weights"
+                )
         artifacts.save({"features": features, "labels": batches.labels.cpu(), "classes": batches.classes}, path)

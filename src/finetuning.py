@@ -12,7 +12,9 @@ from src.params import Finetune
 from src.training import Recipe
 
 
-def assemble(backbone: Backbone, best: dict[str, Any], head_weights: dict[str, Tensor], *, classes: int) -> nn.Sequential:
+def assemble(
+    backbone: Backbone, best: dict[str, Any], head_weights: dict[str, Tensor], *, classes: int
+) -> nn.Sequential:
     """The whole network, with the head that the search found (`best`: classifier, dropout) as train_frozen left it."""
     head = build_head(best["classifier"], width=backbone.width, classes=classes, dropout=best["dropout"], seed=0)
     head.load_state_dict(head_weights)

@@ -81,7 +81,7 @@ def as_markdown(page: Page) -> str:
 
 def markdown_text(text: object) -> str:
     """`text` in one line, with everything that Markdown would take for markup or for a table's border escaped."""
-    line = " ".join(str(text).split())
+    line = re.sub(r"[^\S\u202f]+", " ", str(text)).strip(" ")  # all white space but the narrow one within numbers
     return re.sub(r"([\\`*<>|~&$])|(?<!\w)_|_(?!\w)|\](?=[(\[:])|!(?=\[)", lambda match: f"\\{match[0]}", line)
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 # Okabe and Ito's palette, which colour-blind readers tell apart: https://jfly.uni-koeln.de/color/
@@ -31,7 +31,6 @@ SPLIT_LINES: dict[str, dict[str, Any]] = {
 WIDTH = 9.0  # inches, as wide as the page's column of text
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib, and is wide: what fits in it fits in the reader's font
-    "font.size": 10,
     "text.parse_math": False,  # a class may be called $5
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -41,14 +40,12 @@ STYLE: dict[str, Any] = {
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.axisbelow": True,
     "axes.grid.axis": "y",
     "grid.color": "#e4e7eb",
     "xtick.color": FAINT,
     "ytick.color": FAINT,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
-    "figure.facecolor": PAPER,
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
 }
@@ -115,17 +112,18 @@ def learning_curves(curves: Mapping[str, pd.DataFrame], best_epochs: Mapping[str
                 axes.plot(rows["epoch"], scale * rows[f"{split}_{quantity}"], color=COLOURS[method], **line)
             kept = rows[rows["epoch"] == best_epochs[method]]
             axes.plot(kept["epoch"], scale * kept[f"val_{quantity}"], "o", color=COLOURS[method], markersize=7)
-        rates = [name for name in ("head_lr", "backbone_lr") if name in rows]
-        for name, dashes in zip(rates, ("-", ":"), strict=False):
-            label = name.removesuffix("_lr")
-            axes = column[2]
-            axes.plot(rows["epoch"], rows[name], dashes, color=COLOURS[method], marker=".", linewidth=1.6, label=label)
+        for part, dashes in (("head", "-"), ("backbone", ":")):
+            if f"{part}_lr" in rows:
+                rates = rows[f"{part}_lr"]
+                column[2].plot(rows["epoch"], rates, dashes, color=COLOURS[method], marker=".", label=part)
         column[2].set(yscale="log", xlabel="epoch")
-        column[2].yaxis.set_major_formatter("{x:g}")
-        column[2].yaxis.set_minor_formatter(NullFormatter())
+        column[2].yaxis.set_major_formatter(LogFormatter())
+        column[2].yaxis.set_minor_formatter(LogFormatter())  # silent where the major ticks suffice
         column[2].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     for axes, label in zip(grid[:, 0], ("accuracy, %", "loss, nats", "learning rate"), strict=True):
         axes.set_ylabel(label)
+    low, high = grid[2, 0].get_ylim()
+    grid[2, 0].set_ylim(low / 1.5, high * 1.5)  # a constant rate, too, is near a tick with a number
     for axes in grid.flat:
         axes.grid(visible=True)
         _label_ends(axes)
@@ -144,18 +142,17 @@ def confusion_matrices(matrices: Mapping[str, NDArray[np.int64]], classes: Seque
     figure = Figure(figsize=(WIDTH, 4.7 + 0.06 * max(map(len, labels))), layout="constrained")
     for axes, (method, matrix) in zip(figure.subplots(1, len(matrices), sharey=True), matrices.items(), strict=True):
         shares = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        axes.imshow(shares, cmap=SHADES[method], norm=PowerNorm(0.5, 0, 100), interpolation="nearest")
-        size = min(9.0, 90 / count)
+        axes.pcolormesh(shares, cmap=SHADES[method], norm=PowerNorm(0.5, 0, 100), edgecolors=PAPER, linewidth=0.5)
         for row, column in zip(*np.nonzero(shares >= 0.5), strict=True):
-            colour = PAPER if shares[row, column] > 45 else INK
-            text = f"{shares[row, column]:.0f}"
-            axes.text(column, row, text, ha="center", va="center", size=size, color=colour)
+            text, colour = f"{shares[row, column]:.0f}", PAPER if shares[row, column] > 45 else INK
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", size=min(9, 90 / count), color=colour)
         axes.set_title(NAMES[method], color=COLOURS[method], size=11)
-        axes.set_xticks(range(count), labels, rotation=90)
-        axes.set_yticks(range(count), labels)
-        axes.set(xlabel="predicted class", ylabel="actual class" if axes.get_subplotspec().is_first_col() else "")
+        axes.set_xticks(np.arange(count) + 0.5, labels, rotation=90)
+        axes.set_yticks(np.arange(count) + 0.5, labels)
+        axes.set(xlabel="predicted class", ylim=(count, 0), aspect="equal")
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
+    figure.axes[0].set_ylabel("actual class")
     return _svg(figure)
 
 
@@ -176,8 +173,7 @@ def class_ranges(rows: Mapping[str, pd.DataFrame]) -> str:
         colour = COLOURS[method]
         axes.hlines(places, 100 * frame["low"], 100 * frame["high"], color=colour, linewidth=6, alpha=0.22)
         axes.plot(100 * frame["accuracy"], places, "o", color=colour, markersize=6)
-        at = (0.12 * number, 1.0)
-        axes.annotate(f"● {NAMES[method]}", at, (0, 6), "axes fraction", textcoords="offset points", color=colour)
+        axes.text(0.12 * number, 1.02, f"● {NAMES[method]}", transform=axes.transAxes, color=colour)
     axes.set_yticks(places, [shortened(name, 32) for name in classes])
     axes.set(ylim=(len(classes) - 0.4, -0.6), xlabel="test accuracy of the class, %")
     axes.grid(visible=True, axis="x")
@@ -250,14 +246,9 @@ def _label_ends(axes: Axes) -> None:
     for line in axes.lines:
         if not str(line.get_label()).startswith("_"):  # matplotlib's mark of a line without label
             point = axes.transData.transform(np.asarray(line.get_xydata())[-1])
-            height = float(axes.transAxes.inverted().transform(point)[1])
-            ends.append((height, str(line.get_label()), str(line.get_color())))
+            height = axes.transAxes.inverted().transform(point)[1]
+            ends.append((float(np.clip(height, 0, 1)), str(line.get_label()), str(line.get_color())))
     lowest = -np.inf
     for height, text, colour in sorted(ends):
         lowest = max(height, lowest + 0.09)
-        axes.annotate(
-            *(text, (1, lowest), (6, 0), "axes fraction"),
-            textcoords="offset points",
-            va="center",
-            color=colour,
-        )
+        axes.text(1.02, lowest, text, transform=axes.transAxes, va="center", color=colour)

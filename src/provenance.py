@@ -70,7 +70,7 @@ def data(study: Study) -> Section:
     return Section(
         title="What it ran on",
         blocks=[
-            Table(caption="What the study is about.", rows=pd.DataFrame(known, columns=["Item", "Value"]), text_columns=2),
+            Table(caption="The study.", rows=pd.DataFrame(known, columns=["Item", "Value"]), text_columns=2),
             Table(
                 caption="Images, and how many of them are exact copies, pixel for pixel.",
                 rows=pd.DataFrame(rows, columns=columns),

@@ -86,7 +86,9 @@ def importances(settings: TuneHead, trials: Sequence[Trial], *, seed: int) -> di
         return dict.fromkeys(HYPERPARAMETERS, 0.0)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
     shares = optuna.importance.get_param_importances(_study(settings, trials), evaluator=evaluator)
-    return {name: float(shares.get(name, 0.0)) for name in sorted(HYPERPARAMETERS, key=lambda name: -shares.get(name, 0.0))}
+    return {
+        name: float(shares.get(name, 0.0)) for name in sorted(HYPERPARAMETERS, key=lambda name: -shares.get(name, 0.0))
+    }
 
 
 def trial_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:

@@ -42,6 +42,8 @@ _SETTINGS = {  # read when mlflow is imported; by its own defaults a server that
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it logs what it then raises, and we warn in one line
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+for _name, _value in _SETTINGS.items():
+    os.environ.setdefault(_name, _value)
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "optuna", "pandas", "dvc", "mlflow")
 
 
@@ -137,8 +139,6 @@ class _Store:
         self.artifacts = (home / "mlartifacts").as_uri() if self.local else None  # None: the server decides
         self.seconds = SECONDS  # left
         self.client: MlflowClient | None = None
-        for name, value in _SETTINGS.items():
-            os.environ.setdefault(name, value)
 
     def open(self, experiment: str) -> str:
         """The id of the MLflow experiment, which is made, or brought back from the bin, where necessary."""

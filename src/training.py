@@ -71,7 +71,13 @@ def fit(
     Raises:
         FloatingPointError: a loss is not finite; names epoch, step and learning rate.
     """
-    loop = _Loop(model=model, optimizer=optimizer, recipe=recipe, seed=seed, steps=steps_per_epoch(len(train.labels), recipe.batch_size))
+    loop = _Loop(
+        model=model,
+        optimizer=optimizer,
+        recipe=recipe,
+        seed=seed,
+        steps=steps_per_epoch(len(train.labels), recipe.batch_size),
+    )
     curve: list[dict[str, Any]] = []
     best_row: dict[str, Any] = {}
     best_state: dict[str, Tensor] = {}
@@ -101,7 +107,9 @@ def predict(model: nn.Module, batches: Batches, batch_size: int) -> Tensor:
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """The state of `model` on the CPU, each tensor contiguous in a storage of its own."""
-    return {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in model.state_dict().items()}
+    return {
+        name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in model.state_dict().items()
+    }
 
 
 def warm_average(decay: float) -> Callable[[Any, Any, Any], None]:
@@ -142,7 +150,9 @@ class _Loop:
     def __post_init__(self) -> None:
         recipe = self.recipe
         self.averaged = (
-            AveragedModel(self.model, multi_avg_fn=warm_average(recipe.ema_decay), use_buffers=True) if recipe.ema_decay else None
+            AveragedModel(self.model, multi_avg_fn=warm_average(recipe.ema_decay), use_buffers=True)
+            if recipe.ema_decay
+            else None
         )
         total, warmup = self.steps * recipe.epochs, self.steps * recipe.warmup_epochs
         factor = partial(learning_rate_factor, recipe.schedule, total=total, warmup=warmup)

@@ -16,7 +16,9 @@ def main() -> None:
         labels = {name: split.labels for name, split in splits.items()}
         logits = baselines.classify(splits, neighbours=cfg.baseline.neighbours, seed=cfg.seed)
         scores = baselines.evaluate(splits, logits, head_seeds=cfg.baseline.head_seeds, seed=cfg.seed)
-        artifacts.save(metrics.collect_predictions(logits, labels, splits["train"].classes), "data/predictions/baseline.pt")
+        artifacts.save(
+            metrics.collect_predictions(logits, labels, splits["train"].classes), "data/predictions/baseline.pt"
+        )
         artifacts.write_json(scores, "metrics/baseline.json")
         run.metrics(scores)
         run.note(**devices.describe(device))

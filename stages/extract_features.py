@@ -1,5 +1,7 @@
 """Run every image through the frozen backbone once, and keep its features.  `python -m stages.extract_features`"""
 
+import time
+
 from src import artifacts, backbones, console, devices, features, params, tracking
 from src.image_batches import ImageBatches
 
@@ -16,6 +18,7 @@ def main() -> None:
             (artifacts.load_split("data/images/test.pt"), "data/features/test.pt", 0),
         )
         total = sum((1 + views) * len(split.labels) for split, _, views in plan)
+        start = time.perf_counter()
         with console.progress(total, "images", "extract_features") as bar:
             for split, path, views in plan:
                 features.extract(
@@ -27,8 +30,8 @@ def main() -> None:
                     batch_size=cfg.features.batch_size,
                     advance=bar.advance,
                 )
-        run.note(**devices.describe(device), **backbones.describe(cfg.backbone), images=total)
-        run.note(resolution=backbone.view.resolution, feature_width=backbone.width)
+        run.note(**devices.describe(device), **backbones.describe(cfg.backbone), resolution=backbone.view.resolution)
+        run.note(images=total, images_per_second=round(total / (time.perf_counter() - start), 1))
         artifacts.write_json(run.record(), "data/runs/extract_features.json")
 
 

@@ -23,7 +23,11 @@ def main() -> None:
                 advance=bar.advance,
                 on_epoch=console.epoch_line("train_frozen", cfg.train_frozen.epochs),
             )
-        splits = {"train": train, "val": val, "test": FeatureBatches.load("data/features/test.pt", device, seed=cfg.seed)}
+        splits = {
+            "train": train,
+            "val": val,
+            "test": FeatureBatches.load("data/features/test.pt", device, seed=cfg.seed),
+        }
         predictions, scores = metrics.evaluate(
             "frozen", splits, partial(training.predict, head, batch_size=cfg.train_frozen.batch_size), train.classes
         )

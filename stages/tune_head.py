@@ -19,19 +19,22 @@ def main() -> None:
             trials = search.search_heads(cfg.tune_head, train, val, seed=cfg.seed, journal=journal, advance=bar.advance)
         best = search.best_of(trials)
         shares = search.importances(cfg.tune_head, trials, seed=cfg.seed)
-        scores = {
+        found = {
             "val": {"accuracy": best["val_accuracy"], "loss": best["val_loss"]},
             "best_trial": best["trial"],
             "trials": len(trials),
         }
         artifacts.write_json(best["head"], "models/best_head.json")
-        artifacts.write_json(scores, "metrics/tune_head.json")
+        artifacts.write_json(found, "metrics/tune_head.json")
         artifacts.write_csv(search.trial_rows(trials), "plots/tune_head/trials.csv")
         artifacts.write_csv(search.curve_rows(trials), "plots/tune_head/curves.csv")
-        artifacts.write_csv([{"parameter": k, "importance": v} for k, v in shares.items()], "plots/tune_head/importances.csv")
+        artifacts.write_csv(
+            [{"parameter": k, "importance": v} for k, v in shares.items()], "plots/tune_head/importances.csv"
+        )
         for trial in trials:
-            run.trial(trial["trial"], trial["head"], {"val_accuracy": trial["val_accuracy"], "val_loss": trial["val_loss"]})
-        run.metrics(scores)
+            scores = {name: trial[name] for name in ("val_accuracy", "val_loss")}
+            run.trial(trial["trial"], trial["head"], scores, trial["curve"])
+        run.metrics(found)
         run.note(**devices.describe(device))
         artifacts.write_json(run.record(), "data/runs/tune_head.json")
 

@@ -24,7 +24,10 @@ class Repository:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         listed = subprocess.run(
-            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
         )
         for name in filter(None, listed.stdout.decode().split("\0")):
             if (ROOT / name).exists():
@@ -42,9 +45,15 @@ class Repository:
 
     def environment(self, **extra: str) -> dict[str, str]:
         """The caller's, with this Python first on PATH and nothing that would reach outside the clone."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "GIT_", "PYTEST_"))}
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("DVC_", "MLFLOW_", "GIT_", "PYTEST_"))
+        }
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-        return kept | {"PATH": path, "DEVICE": "cpu", "PYTHONDONTWRITEBYTECODE": "1", "DVC_NO_ANALYTICS": "true"} | extra
+        return (
+            kept | {"PATH": path, "DEVICE": "cpu", "PYTHONDONTWRITEBYTECODE": "1", "DVC_NO_ANALYTICS": "true"} | extra
+        )
 
     def run(self, *command: str, **extra: str) -> subprocess.CompletedProcess[str]:
         """Run `command`; an exit status other than 0 is an error that shows its output."""

@@ -5,24 +5,14 @@ import torch
 from torch import Tensor
 
 from src import augmentation, batches
-from src.artifacts import Split
-from src.augmentation import View
 from src.feature_batches import FeatureBatches
 from src.image_batches import ImageBatches
-from src.params import Augment
 from src.randomness import generator, seed_of
-
-VIEW = View(resolution=12, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-AUGMENT = Augment(
-    **{"flip": True, "crop_padding": 2, "rotation": 15.0, "translate": 0.1, "scale": 0.1, "shear": 10.0},
-    **{"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.05, "erase_probability": 0.25},
-)
+from tests.builders import EVERYTHING, augment, images
 
 
-def image_batches(count: int = 11, seed: int = 3) -> ImageBatches:
-    images = torch.randint(256, (count, 3, 8, 8), generator=generator("images"), dtype=torch.uint8)
-    split = Split(images=images, labels=torch.arange(count) % 3, classes=("a", "b", "c"))
-    return ImageBatches.of(split, torch.device("cpu"), view=VIEW, augment=AUGMENT, seed=seed)
+def image_batches(seed: int = 3) -> ImageBatches:
+    return images(11, augment=augment(**EVERYTHING), resolution=12, seed=seed)
 
 
 def feature_batches(views: int = 3, count: int = 10) -> FeatureBatches:
@@ -78,7 +68,7 @@ def test_clean_features_are_the_first_view_in_stored_order() -> None:
 
 def test_clean_images_are_rendered_in_stored_order_without_augmentation() -> None:
     source = image_batches()
-    assert torch.equal(torch.cat(list(source.clean(4))), augmentation.render(source.images, VIEW))
+    assert torch.equal(torch.cat(list(source.clean(4))), augmentation.render(source.images, source.view))
 
 
 def test_shuffled_images_keep_their_labels_and_are_augmented_each_on_its_own() -> None:
@@ -86,7 +76,7 @@ def test_shuffled_images_keep_their_labels_and_are_augmented_each_on_its_own() -
     inputs, labels = epoch_of(source, 1)
     order = torch.cat(batches.shuffle(11, 4, 3, 1))
     assert torch.equal(labels, source.labels[order])
-    clean = augmentation.render(source.images, VIEW)[order]
+    clean = augmentation.render(source.images, source.view)[order]
     assert bool(((inputs - clean).abs().amax((1, 2, 3)) > 0.01).all())
 
 

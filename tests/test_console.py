@@ -67,9 +67,9 @@ def test_what_a_person_can_mend_is_one_line_and_exit_status_2(body: str, line: s
 
 
 def test_the_line_begins_with_the_name_of_the_stage(tmp_path: Path) -> None:
-    (tmp_path / "stages").mkdir()
-    (tmp_path / "stages/finetune.py").write_text(f"{HEAD}def main(): raise ValueError('no')\nconsole.run(main)\n")
-    command = [sys.executable, "-m", "stages.finetune"]
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "steps/finetune.py").write_text(f"{HEAD}def main(): raise ValueError('no')\nconsole.run(main)\n")
+    command = [sys.executable, "-m", "steps.finetune"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (2, "finetune: no\n")
 

@@ -43,7 +43,11 @@ def processes(repository: Repository, stage: str) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             command = process.cmdline()
-            if "python" in command[:1] and f"stages.{stage}" in command and process.cwd() == str(repository.folder.resolve()):
+            if (
+                "python" in command[:1]
+                and f"stages.{stage}" in command
+                and process.cwd() == str(repository.folder.resolve())
+            ):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
@@ -83,7 +87,9 @@ def test_killed_head_search_goes_on_and_ends_with_the_same_bytes(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [1.0, 8.0, 11.0])
-def test_killed_fine_tuning_leaves_nothing_half_written(undisturbed: Repository, tmp_path: Path, seconds: float) -> None:
+def test_killed_fine_tuning_leaves_nothing_half_written(
+    undisturbed: Repository, tmp_path: Path, seconds: float
+) -> None:
     repository = Repository(tmp_path)
     repository.set_params(LONGER)
     kill_during(repository, "finetune", running_for(seconds, repository, "finetune"), everything=False)

@@ -93,7 +93,9 @@ def test_stage_names_exactly_the_paths_it_declares(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_stage_that_builds_a_pretrained_backbone_depends_on_weights(stage: str) -> None:
-    assert ("weights" in declared(stage, "deps")) == ("load_backbone" in attributes_of(f"stages/{stage}.py", "backbones"))
+    assert ("weights" in declared(stage, "deps")) == (
+        "load_backbone" in attributes_of(f"stages/{stage}.py", "backbones")
+    )
 
 
 @pytest.mark.parametrize("path", SOURCES)
@@ -114,7 +116,12 @@ def test_the_head_search_never_receives_the_test_split() -> None:
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_metrics_and_plots_are_never_cached_and_outs_always(stage: str) -> None:
     """Otherwise DVC's run cache is off for the stage: going from lr A to B and back to A would train again."""
-    small = [options for kind in ("metrics", "plots") for entry in PIPELINE[stage].get(kind, []) for options in entry.values()]
+    small = [
+        options
+        for kind in ("metrics", "plots")
+        for entry in PIPELINE[stage].get(kind, [])
+        for options in entry.values()
+    ]
     assert all(options["cache"] is False for options in small)
     assert all(isinstance(out, str) for out in PIPELINE[stage]["outs"])
 

@@ -86,7 +86,7 @@ def test_curves_are_labelled_at_their_ends():
 
 def test_learning_rates_are_written_as_numbers():
     found = texts(figures()["learning_curves"]())
-    assert "0.1" in found
+    assert {"1e−03", "1e−02", "1e−01"} <= set(found)
     assert not [text for text in found if "math" in text]
 
 
@@ -95,6 +95,18 @@ def test_confusion_is_per_cent_of_the_actual_class_and_an_absent_class_is_blank(
         {"frozen": np.array([[3, 1], [0, 0]]), "finetuned": np.eye(2, dtype=int)}, ["a", "b"]
     )
     assert sorted(text for text in texts(svg) if text.isdigit()) == ["100", "100", "25", "75"]
+
+
+def test_a_constant_learning_rate_still_has_a_number_and_one_that_ends_at_zero_a_label():
+    flat = curve().assign(head_lr=[5e-4, 5e-4, 4.9e-4])
+    ending = curve(backbone_lr=[0.1, 0.05, 0.0])
+    found = texts(plots.learning_curves({"frozen": flat}, {"frozen": 1}))
+    assert [text for text in found if text.endswith("e−04")]
+    svg = plots.learning_curves({"finetuned": ending}, {"finetuned": 1})
+    label = next(
+        e for e in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text") if e.text == "backbone"
+    )
+    assert 0 < float(label.get("y") or label.get("transform").split()[-1].strip(")")) < 520
 
 
 def test_search_shows_each_parameter_with_its_importance_and_values():

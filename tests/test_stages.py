@@ -23,7 +23,11 @@ def opened(repository: Repository, stage: str, mode: str) -> set[str]:
         if kind == mode and path.is_relative_to(repository.folder) and path.is_file() | (mode == "w"):
             local = str(path.relative_to(repository.folder))
             found.add(re.sub(r"\.([^/]+)\.\d+\.tmp$", r"\1", local))
-    return {p for p in found if not p.startswith((*BESIDES, ".dvc/", ".git/")) and "/.scratch." not in p and p not in OBSERVERS}
+    return {
+        p
+        for p in found
+        if not p.startswith((*BESIDES, ".dvc/", ".git/")) and "/.scratch." not in p and p not in OBSERVERS
+    }
 
 
 def outside(paths: set[str], allowed: set[str]) -> set[str]:

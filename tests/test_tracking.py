@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from src import artifacts, params, tracking
@@ -51,6 +53,23 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return tmp_path / "main"
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables without a run, made once: they take seconds."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def used(home: Path, empty: Path) -> Path:
+    """A main checkout where tracking has run before."""
+    shutil.copy(empty, home / "mlflow.db")
+    return home
 
 
 def runs(uri: str, experiment: str = "cifar10") -> list[Any]:
@@ -117,7 +136,8 @@ def test_a_stage_makes_one_run_and_a_nested_one_per_trial(home: Path, monkeypatc
 
     expected = {
         "dvc_stage": "tune_head", "dvc_exp_name": "hot", "dvc_exp_baseline_rev": "0123abc", "git_commit": git_commit,
-        "device": "cpu", "threads": "2", "metrics_sha256": hashlib.sha256((home / "metrics.json").read_bytes()).hexdigest(),
+        "device": "cpu", "threads": "2",
+        "metrics_sha256": hashlib.sha256((home / "metrics.json").read_bytes()).hexdigest(),
     }  # fmt: skip
     assert expected.items() <= parent.data.tags.items()
     assert {"params_hash", "torch", "torchvision", "python", "mlflow"} <= parent.data.tags.keys()
@@ -125,26 +145,29 @@ def test_a_stage_makes_one_run_and_a_nested_one_per_trial(home: Path, monkeypatc
     assert [path.name for path in Path().iterdir()] == [".git"]  # nothing was left in the copy
 
 
-@pytest.mark.parametrize(("error", "status"), [(ValueError("no"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
-def test_a_stage_that_raises_leaves_a_run_that_says_so(home: Path, error: BaseException, status: str) -> None:
-    with pytest.raises(type(error)) as raised, tracking.stage("finetune", config()):
-        raise error
-    assert raised.value is error
-    [run] = runs(f"sqlite:///{home}/mlflow.db")
-    assert (run.info.run_name, run.info.status) == ("finetune", status)
-    assert run.info.end_time
+def test_a_stage_that_raises_leaves_a_run_that_says_so(used: Path) -> None:
+    errors = {"FAILED": FloatingPointError("no"), "KILLED": KeyboardInterrupt()}
+    for error in errors.values():
+        with pytest.raises(type(error)) as raised, tracking.stage("finetune", config()):
+            raise error
+        assert raised.value is error
+    found = runs(f"sqlite:///{used}/mlflow.db")
+    assert [run.info.status for run in found] == list(errors)
+    assert all(run.info.end_time for run in found)
 
 
-def test_equal_params_have_one_hash_and_others_another(home: Path) -> None:
-    (home / "changed.yaml").write_text((ROOT / "params.yaml").read_text().replace("seed: 0 ", "seed: 1 "))
-    for path in (ROOT / "params.yaml", ROOT / "params.yaml", home / "changed.yaml"):
+def test_equal_params_have_one_hash_and_others_another(used: Path) -> None:
+    (used / "changed.yaml").write_text((ROOT / "params.yaml").read_text().replace("seed: 0 ", "seed: 1 "))
+    for path in (ROOT / "params.yaml", ROOT / "params.yaml", used / "changed.yaml"):
         with tracking.stage("baseline", params.load(path)):
             pass
-    first, second, changed = (run.data.tags["params_hash"] for run in runs(f"sqlite:///{home}/mlflow.db"))
+    first, second, changed = (run.data.tags["params_hash"] for run in runs(f"sqlite:///{used}/mlflow.db"))
     assert first == second != changed
 
 
-def test_the_tracking_uri_of_the_environment_is_honoured(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tracking_uri_of_the_environment_is_honoured(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = used.rename(used.with_name("elsewhere"))
+    (home / "mlflow.db").rename(home / "elsewhere.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/elsewhere.db")
     with tracking.stage("baseline", config()):
         pass
@@ -152,34 +175,34 @@ def test_the_tracking_uri_of_the_environment_is_honoured(home: Path, monkeypatch
     assert [run.info.run_name for run in runs(f"sqlite:///{home}/elsewhere.db")] == ["baseline"]
 
 
-def test_an_experiment_in_mlflows_bin_is_brought_back(home: Path) -> None:
+def test_an_experiment_in_mlflows_bin_is_brought_back(used: Path) -> None:
     from mlflow import MlflowClient
 
     with tracking.stage("baseline", config()):
         pass
-    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+    client = MlflowClient(f"sqlite:///{used}/mlflow.db")
     client.delete_experiment(client.get_experiment_by_name("cifar10").experiment_id)  # type: ignore[union-attr]
     with tracking.stage("finetune", config()):
         pass
-    assert [run.info.run_name for run in runs(f"sqlite:///{home}/mlflow.db")][-1] == "finetune"
+    assert [run.info.run_name for run in runs(f"sqlite:///{used}/mlflow.db")][-1] == "finetune"
 
 
-def test_the_record_holds_what_was_noted_and_no_id_of_a_run(home: Path) -> None:
+def test_the_record_holds_what_was_noted_and_no_id_of_a_run(used: Path) -> None:
     with tracking.stage("finetune", config()) as run:
         time.sleep(0.2)
         run.note(images_per_second=123.4, device="cpu")
         record = run.record()
-    [tracked] = runs(f"sqlite:///{home}/mlflow.db")
+    [tracked] = runs(f"sqlite:///{used}/mlflow.db")
     assert tracked.info.run_id not in json.dumps(record)
     assert {"stage": "finetune", "images_per_second": 123.4, "device": "cpu"}.items() <= record.items()
     assert record["python"] == sys.version.split()[0]
-    assert record["torch"] == __import__("torch").__version__.split("+")[0] or record["torch"]
+    assert record["torch"] == torch.__version__.split("+")[0]
     assert 0.2 <= record["seconds"] < 5
     assert record["seconds"] == round(record["seconds"], 1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="compares with Linux's own account")
-def test_the_recorded_peak_memory_is_that_of_the_process(home: Path) -> None:
+def test_the_recorded_peak_memory_is_that_of_the_process(used: Path) -> None:
     with tracking.stage("finetune", config()) as run:
         peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
         assert run.record()["peak_memory_mb"] == pytest.approx(int(peak.split()[1]) / 1024, abs=2)
@@ -190,50 +213,54 @@ def corrupt(path: Path) -> None:
 
 
 def of_another_version(path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}.old")
-        with tracking.stage("baseline", config()):
-            pass
-    Path(f"{path}.old").rename(path)
     with contextlib.closing(sqlite3.connect(path)) as file, file:
         file.execute("update alembic_version set version_num = 'another'")
 
 
 def of_another_program(path: Path) -> None:
+    path.unlink()
     with contextlib.closing(sqlite3.connect(path)) as file, file:
         file.execute("create table alembic_version (version_num text)")
         file.execute("insert into alembic_version values ('another')")
 
 
-@pytest.mark.parametrize("spoil", [corrupt, of_another_version, of_another_program, Path.mkdir])
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [corrupt, of_another_version, of_another_program, a_folder])
 def test_a_tracking_file_of_no_use_is_one_warning(
-    home: Path, spoil: Callable[[Path], None], capfd: pytest.CaptureFixture[str]
+    used: Path, spoil: Callable[[Path], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    spoil(home / "mlflow.db")
-    capfd.readouterr()
+    spoil(used / "mlflow.db")
     with tracking.stage("finetune", config()) as run:
         work(run)
-    [line] = capfd.readouterr().err.splitlines()
-    assert f"warning: MLflow at sqlite:///{home}/mlflow.db: " in line
+    [line] = warnings(capfd)
+    assert f"warning: MLflow at sqlite:///{used}/mlflow.db: " in line
 
 
 def test_a_tracking_file_that_others_keep_locked_is_one_warning(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    used: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tracking, "SECONDS", 1.0)
-    with contextlib.closing(sqlite3.connect(home / "mlflow.db")) as file, tracking.stage("finetune", config()) as run:
+    with contextlib.closing(sqlite3.connect(used / "mlflow.db")) as file, tracking.stage("finetune", config()) as run:
         file.execute("begin immediate")
         began = time.monotonic()
         work(run)
-        assert time.monotonic() - began < 2
-    [line] = capfd.readouterr().err.splitlines()
+        assert time.monotonic() - began < 3
+    [line] = warnings(capfd)
     assert "no answer within 1 s" in line
+
+
+def warnings(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    return capfd.readouterr().err.splitlines()
 
 
 class Server:
     """A listener on 127.0.0.1 that counts connections and requests, and gives each connection to `answer`."""
 
-    def __init__(self, answer: Callable[["Server", socket.socket], None]) -> None:
+    def __init__(self, answer: Callable[[socket.socket], None]) -> None:
         self.answer, self.connections, self.requests = answer, 0, 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.uri = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
@@ -247,34 +274,36 @@ class Server:
                 threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection:
-            while connection.recv(2**20):
+        with contextlib.suppress(OSError), connection, connection.makefile("rb") as stream:
+            while stream.readline():
+                headers = [line.split(b":")[:2] for line in iter(stream.readline, b"\r\n")]
+                stream.read(sum(int(value) for name, value in headers if name.lower() == b"content-length"))
                 self.requests += 1
-                self.answer(self, connection)
+                self.answer(connection)
 
 
-def never(server: Server, connection: socket.socket) -> None:
+def never(connection: socket.socket) -> None:
     connection.recv(1)
 
 
-def a_byte_a_second(server: Server, connection: socket.socket) -> None:
+def a_byte_a_second(connection: socket.socket) -> None:
     for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n":
         connection.sendall(bytes([byte]))
         time.sleep(0.2)
 
 
-def well(server: Server, connection: socket.socket) -> None:
+def well(connection: socket.socket) -> None:
     experiment = {"experiment_id": "1", "name": "cifar10", "lifecycle_stage": "active"}
     body = json.dumps({"experiment": experiment, "run": {"info": {"run_id": "a", "experiment_id": "1"}}})
     connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
 
 
-def slowly(server: Server, connection: socket.socket) -> None:
+def slowly(connection: socket.socket) -> None:
     time.sleep(0.3)
-    well(server, connection)
+    well(connection)
 
 
-def nonsense(server: Server, connection: socket.socket) -> None:
+def nonsense(connection: socket.socket) -> None:
     body = '{"experiment": 5}'
     connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
 
@@ -288,6 +317,7 @@ def refusing() -> str:
 STAGE = """
 import sys, time
 from src import artifacts, params, tracking
+import mlflow, sqlalchemy  # a server is not to blame for the seconds that this takes
 cfg = params.load(sys.argv[1])
 began = time.monotonic()
 with tracking.stage("finetune", cfg) as run:
@@ -301,7 +331,7 @@ print(time.monotonic() - began)
 
 
 def run_stage(uri: str) -> tuple[float, list[str]]:
-    """Run STAGE as a process of its own against `uri`: the seconds it took, MLflow's import included, and its stderr."""
+    """Run STAGE as a process of its own against `uri`: the seconds of the stage's block and its stderr."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri}
     command = [sys.executable, "-c", STAGE, str(ROOT / "params.yaml")]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=100, check=True)
@@ -328,21 +358,23 @@ def test_a_server_that_never_answers_costs_one_call_and_one_warning(home: Path) 
 @pytest.mark.parametrize(("answer", "calls"), [(slowly, 4), (a_byte_a_second, 1), (nonsense, 1)])
 def test_a_server_that_answers_slowly_or_badly_costs_little_and_one_warning(
     home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
-    answer: Callable[[Server, socket.socket], None], calls: int,
+    answer: Callable[[socket.socket], None], calls: int,
 ) -> None:  # fmt: skip
+    import mlflow  # noqa: F401 - not timed
+
     server = Server(answer)
     monkeypatch.setattr(tracking, "SECONDS", 1.0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     began = time.monotonic()
     with tracking.stage("finetune", config()) as run:
         work(run, trials=20)
-    assert time.monotonic() - began < 4  # one second, and what the import of MLflow takes if this test is the first
+    assert time.monotonic() - began < 3  # the one second, on a busy machine
     assert 1 <= server.requests <= calls
-    [line] = capfd.readouterr().err.splitlines()
+    [line] = warnings(capfd)
     assert f"warning: MLflow at {server.uri}: " in line
 
 
-def test_all_calls_of_a_stage_and_its_import_stay_below_ten_seconds() -> None:
+def test_the_limit_that_the_tests_shorten_is_below_ten_seconds() -> None:
     assert tracking.SECONDS <= 8
 
 
@@ -361,5 +393,5 @@ def test_a_password_in_the_uri_is_not_shown(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", refusing().replace("//", "//someone:secret@"))
     with tracking.stage("finetune", config()):
         pass
-    [line] = capfd.readouterr().err.splitlines()
+    [line] = warnings(capfd)
     assert "secret" not in line

@@ -10,9 +10,7 @@ import sys
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 if os.environ.get("AUDIT_LOG") and os.environ.get("DVC_STAGE"):
-    log = os.open(
-        f"{os.environ['AUDIT_LOG']}/{os.environ['DVC_STAGE']}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    )
+    log = os.open(f"{os.environ['AUDIT_LOG']}/{os.environ['DVC_STAGE']}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def note(event: str, arguments: tuple[object, ...]) -> None:
         if event == "open" and isinstance(arguments[0], str | bytes):

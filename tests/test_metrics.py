@@ -1,0 +1,66 @@
+"""Metrics: accuracy and loss as scikit-learn counts them, and predictions in one table."""
+
+import math
+
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, log_loss
+from torch import Tensor
+
+from src import metrics
+from src.feature_batches import FeatureBatches
+
+
+def logits_and_labels(count: int = 200, classes: int = 5) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, classes, generator=generator) * 3, torch.arange(count) % classes
+
+
+def test_accuracy_and_loss_are_scikit_learns() -> None:
+    logits, labels = logits_and_labels()
+    scores = metrics.score(logits, labels)
+    assert scores["accuracy"] == accuracy_score(labels, logits.argmax(1))
+    assert scores["loss"] == pytest.approx(log_loss(labels, logits.double().softmax(1)), rel=1e-6)
+
+
+def test_the_loss_of_knowing_nothing_is_the_logarithm_of_the_number_of_classes() -> None:
+    scores = metrics.score(torch.zeros(12, 4), torch.arange(12) % 4)
+    assert scores["loss"] == pytest.approx(math.log(4), rel=1e-6)
+    assert scores["accuracy"] == 0.25
+
+
+def splits() -> dict[str, FeatureBatches]:
+    found = {}
+    for name, count in (("train", 6), ("val", 2), ("test", 3)):
+        features = torch.randn(1, count, 4, generator=torch.Generator().manual_seed(count)).half()
+        found[name] = FeatureBatches(features=features, labels=torch.arange(count) % 3, classes=("a", "b", "c"), seed=0)
+    return found
+
+
+def test_predictions_name_split_row_and_label_of_every_image() -> None:
+    data = splits()
+    predictions, scores = metrics.evaluate(
+        "half", data, lambda split: split.features[0, :, :3].float(), ("a", "b", "c")
+    )
+    assert predictions["split"].tolist() == [0] * 6 + [1] * 2 + [2] * 3
+    assert predictions["index"].tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 0, 1, 2]
+    assert predictions["label"].tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 0, 1, 2]
+    assert predictions["classes"] == ("a", "b", "c")
+    for number, (name, split) in enumerate(data.items()):
+        rows = predictions["logits"]["half"][predictions["split"] == number]
+        assert torch.equal(rows, split.features[0, :, :3].float())
+        assert scores[name] == metrics.score(rows, split.labels)
+
+
+def test_several_methods_share_one_table_whatever_the_order_of_their_splits() -> None:
+    labels = {"test": torch.tensor([2]), "train": torch.tensor([0, 1]), "val": torch.tensor([1])}
+    logits = {method: {name: torch.full((len(y), 3), value) for name, y in labels.items()} for method, value in METHODS}
+    table = metrics.collect_predictions(logits, labels, ("a", "b", "c"))
+    assert table["label"].tolist() == [0, 1, 1, 2]
+    assert {method: rows.unique().tolist() for method, rows in table["logits"].items()} == {"one": [1.0], "two": [2.0]}
+    assert {key: table[key].dtype for key in ("label", "split", "index")} == dict.fromkeys(
+        ("label", "split", "index"), torch.int64
+    )
+
+
+METHODS = (("one", 1.0), ("two", 2.0))

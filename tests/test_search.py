@@ -1,0 +1,188 @@
+"""The head search: drawn by trial, finished after a kill to the same bytes, and judged on validation."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from src import search
+from src.feature_batches import FeatureBatches
+from src.head_training import fit_head
+from src.params import TuneHead
+from src.randomness import generator
+
+TRIALS = 13  # TPE draws at random until it has seen ten
+
+
+def settings(sampler: str = "random", trials: int = TRIALS) -> TuneHead:
+    return TuneHead(
+        trials=trials,
+        epochs=2,
+        batch_size=16,
+        sampler=sampler,
+        learning_rate=(0.01, 0.001, 0.0005),
+        weight_decay=(0.0, 0.01),
+        dropout=(0.1, 0.5),
+        optimizer=("adamw", "sgd"),
+        schedule=("cosine", "step", "exponential"),
+        classifier=("simple", "deep"),
+    )
+
+
+def features(count: int, name: str) -> FeatureBatches:
+    labels = torch.arange(count) % 3
+    cloud = 2 * F.one_hot(labels, 8) + 1.5 * torch.randn(2, count, 8, generator=generator(name))
+    return FeatureBatches(features=cloud.half(), labels=labels, classes=("a", "b", "c"), seed=0)
+
+
+def run(journal: Path, sampler: str = "random", trials: int = TRIALS, seed: int = 0) -> list[search.Trial]:
+    images: list[int] = []
+    before = len(search.finished(journal))
+    found = search.search_heads(
+        settings(sampler, trials),
+        features(48, "train"),
+        features(40, "val"),
+        seed=seed,
+        journal=journal,
+        advance=images.append,
+    )
+    assert sum(images) == 2 * 48 * (trials - before)
+    return found
+
+
+def trial(number: int, accuracy: float, loss: float = 1.0, **head: Any) -> search.Trial:
+    drawn = {name: getattr(settings(), name)[0] for name in search.HYPERPARAMETERS} | head
+    return {"trial": number, "head": drawn, "best_epoch": 1, "val_accuracy": accuracy, "val_loss": loss, "curve": []}
+
+
+@pytest.fixture(scope="module", params=["random", "tpe"])
+def undisturbed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, bytes]:
+    """The sampler, and the journal of a search that nobody stopped."""
+    journal = tmp_path_factory.mktemp("search") / "trials.jsonl"
+    run(journal, request.param)
+    return request.param, journal.read_bytes()
+
+
+@pytest.mark.parametrize(("kept", "torn"), [(0, 0), (1, 40), (5, 0), (11, 1), (12, 300), (13, 0)])
+def test_a_search_that_was_killed_goes_on_to_the_same_bytes(
+    undisturbed: tuple[str, bytes], tmp_path: Path, kept: int, torn: int
+) -> None:
+    sampler, expected = undisturbed
+    lines, journal = expected.splitlines(keepends=True), tmp_path / "trials.jsonl"
+    journal.write_bytes(b"".join(lines[:kept]) + b"".join(lines[kept : kept + 1])[:torn])
+    trials = run(journal, sampler)
+    assert journal.read_bytes() == expected
+    assert trials == [json.loads(line) for line in lines]
+    assert search.best_of(trials) == search.best_of([json.loads(line) for line in lines])
+
+
+def test_a_draw_is_a_function_of_the_seed_and_of_the_finished_trials(undisturbed: tuple[str, bytes]) -> None:
+    sampler, journal = undisturbed
+    trials = [json.loads(line) for line in journal.splitlines()]
+    for number in (0, 3, 12):
+        again = search.draw(settings(sampler), trials[:number], seed=0)
+        assert again == trials[number]["head"]
+        assert list(again) == list(search.HYPERPARAMETERS)
+    others = [search.draw(settings(sampler), trials[:3], seed=seed) for seed in range(1, 6)]
+    assert any(other != trials[3]["head"] for other in others)
+
+
+def test_random_draws_do_not_look_at_results_and_tpe_does() -> None:
+    low, high = (
+        [trial(n, accuracy, optimizer=name) for n, (accuracy, name) in enumerate(rows)]
+        for rows in (
+            [(0.1 + 0.02 * n, ("adamw", "sgd")[n % 2]) for n in range(20)],
+            [(0.9 - 0.02 * n, ("sgd", "adamw")[n % 2]) for n in range(20)],
+        )
+    )
+    draws = {
+        s: [[search.draw(settings(s), rows, seed=i) for i in range(8)] for rows in (low, high)]
+        for s in ("random", "tpe")
+    }
+    assert draws["random"][0] == draws["random"][1]
+    assert draws["tpe"][0] != draws["tpe"][1]
+
+
+def test_tpe_draws_more_of_what_did_well() -> None:
+    rows = [trial(n, 0.9 if n % 4 == 0 else 0.2, optimizer="sgd" if n % 4 == 0 else "adamw") for n in range(24)]
+    drawn = [search.draw(settings("tpe"), rows, seed=seed)["optimizer"] for seed in range(20)]
+    assert drawn.count("sgd") > 12
+
+
+def test_random_draws_cover_every_value_and_do_not_repeat_one_sequence() -> None:
+    rows = [trial(n, 0.5) for n in range(60)]
+    drawn = [search.draw(settings(), rows[:number], seed=0) for number in range(60)]
+    for name in search.HYPERPARAMETERS:
+        assert {head[name] for head in drawn} == set(getattr(settings(), name))
+    assert len({tuple(head.values()) for head in drawn}) > 30
+    assert [*drawn[:8]] != [*drawn[8:16]]
+
+
+def test_a_trial_is_a_head_trained_with_what_was_drawn(undisturbed: tuple[str, bytes]) -> None:
+    row = json.loads(undisturbed[1].splitlines()[4])
+    _, fitted = fit_head(
+        row["head"],
+        features(48, "train"),
+        features(40, "val"),
+        epochs=2,
+        batch_size=16,
+        seed=0,
+        advance=lambda count: None,
+    )
+    assert row["curve"] == fitted.curve
+    assert row["best_epoch"] == fitted.best_epoch
+    assert (row["val_accuracy"], row["val_loss"]) == (fitted.scores["accuracy"], fitted.scores["loss"])
+
+
+def test_more_trials_begin_with_the_same_ones(undisturbed: tuple[str, bytes], tmp_path: Path) -> None:
+    sampler, expected = undisturbed
+    run(tmp_path / "short.jsonl", sampler, trials=4)
+    assert expected.startswith((tmp_path / "short.jsonl").read_bytes())
+
+
+def test_the_best_trial_has_the_highest_accuracy_then_the_lowest_loss_then_comes_first() -> None:
+    assert search.best_of([trial(0, 0.5, 0.1), trial(1, 0.6, 2.0), trial(2, 0.4, 0.0)])["trial"] == 1
+    assert search.best_of([trial(0, 0.6, 1.0), trial(1, 0.6, 0.5), trial(2, 0.6, 0.7)])["trial"] == 1
+    assert search.best_of([trial(0, 0.1, 1.0), trial(1, 0.6, 0.5), trial(2, 0.6, 0.5)])["trial"] == 1
+
+
+def test_importances_share_one_whole_and_come_in_order(undisturbed: tuple[str, bytes]) -> None:
+    trials = [json.loads(line) for line in undisturbed[1].splitlines()]
+    shares = search.importances(settings(), trials, seed=0)
+    assert set(shares) == set(search.HYPERPARAMETERS)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert list(shares.values()) == sorted(shares.values(), reverse=True)
+    assert shares == search.importances(settings(), trials, seed=0)
+
+
+def test_the_hyperparameter_that_decides_accuracy_has_all_the_importance() -> None:
+    drawn = [search.draw(settings(), [trial(n, 0.5) for n in range(number)], seed=0) for number in range(40)]
+    trials = [trial(n, 0.8 if head["classifier"] == "deep" else 0.3, **head) for n, head in enumerate(drawn)]
+    shares = search.importances(settings(), trials, seed=0)
+    assert next(iter(shares)) == "classifier"
+    assert shares["classifier"] > 0.9
+
+
+def test_without_variance_every_importance_is_zero() -> None:
+    zeros = dict.fromkeys(search.HYPERPARAMETERS, 0.0)
+    assert search.importances(settings(), [trial(0, 0.7)], seed=0) == zeros
+    assert (
+        search.importances(settings(), [trial(n, 0.7, optimizer=("adamw", "sgd")[n % 2]) for n in range(6)], seed=0)
+        == zeros
+    )
+
+
+def test_the_tables_have_a_row_per_trial_and_a_row_per_epoch(undisturbed: tuple[str, bytes]) -> None:
+    trials = [json.loads(line) for line in undisturbed[1].splitlines()]
+    rows, curves = search.trial_rows(trials), search.curve_rows(trials)
+    assert [list(row) for row in rows] == [
+        ["trial", "val_accuracy", "val_loss", "best_epoch", *search.HYPERPARAMETERS]
+    ] * TRIALS
+    assert [(row["trial"], row["epoch"]) for row in curves] == [
+        (number, epoch) for number in range(TRIALS) for epoch in (1, 2)
+    ]
+    best = [max(row["val_accuracy"] for row in curves if row["trial"] == number) for number in range(TRIALS)]
+    assert [row["val_accuracy"] for row in rows] == best
