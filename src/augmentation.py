@@ -1,9 +1,9 @@
 """Images as the network sees them: batched augmentation, resizing and normalisation on the device, as pure functions.
 
-All geometry (crop, flip, rotation, translation, zoom, shear, and scaling to the resolution) is one affine matrix per image
-and one bilinear resampling; all colour (brightness, contrast, saturation, hue) is one affine matrix per image in RGB space,
-as in the augmentation of StyleGAN2-ADA (Karras et al., arXiv:2006.06676, appendix B). Colour and normalisation run at the
-stored size, where images are small: they commute with resampling, whose weights sum to 1.
+All geometry (crop, flip, rotation, translation, zoom, shear, and scaling to the resolution) is one affine matrix per
+image and one bilinear resampling; all colour (brightness, contrast, saturation, hue) is one affine matrix per image in
+RGB space, as in StyleGAN2-ADA (Karras et al., arXiv:2006.06676, appendix B). Colour and normalisation run at the stored
+size, where images are small: they commute with resampling, whose weights sum to 1.
 
 N images, H = W stored pixels per side, R resolution, C = 3 channels.
 """
@@ -75,7 +75,8 @@ def render(images: Tensor, view: View, augment: Augment | None = None, draws: Te
     return pixels
 
 
-def _between(low: float, high: float, uniform: Tensor) -> Tensor:
+def _between(bounds: tuple[float, float], uniform: Tensor) -> Tensor:
+    low, high = bounds
     return low + (high - low) * uniform
 
 
@@ -84,7 +85,7 @@ def _around(centre: float, strength: float, uniform: Tensor) -> Tensor:
 
 
 def _resample(pixels: Tensor, affine: Tensor, resolution: int) -> Tensor:
-    """Bilinear samples of (N, C, H, H) at an R x R raster, moved by `affine` (N, 2, 3); beyond the edge, the edge's pixel."""
+    """Bilinear samples of (N, C, H, H) on an R x R raster moved by `affine` (N, 2, 3); edge pixels go on beyond it."""
     centres = (2 * torch.arange(resolution, device=pixels.device) + 1) / resolution - 1  # of output pixels, in [-1, 1]
     # As complex numbers x + iy, all coordinates come from one broadcast addition: 20 times as fast as stacking x and y.
     per_x, per_y, offset = torch.view_as_complex(affine.mT.contiguous()).unsqueeze(2).unbind(1)  # (N, 1) each
@@ -117,10 +118,10 @@ def _sampling_matrices(augment: Augment, uniform: dict[str, Tensor], side: int) 
 
 
 def _colour_matrices(mean: Tensor, augment: Augment, uniform: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Colour maps `rgb -> matrix @ rgb + offset` of shapes (N, 3, 3) and (N, 3, 1); `mean` is each image's colour (N, 3).
+    """Colour maps `rgb -> matrix @ rgb + offset`, (N, 3, 3) and (N, 3, 1); `mean` is each image's colour (N, 3).
 
-    Brightness, contrast and saturation are the blends that PIL and torchvision make, hue is a rotation about the grey axis
-    (theirs shifts the hue of HSV); they apply in this order, and clamp once at the end instead of after each.
+    Brightness, contrast and saturation are the blends that PIL and torchvision make, hue is a rotation about the grey
+    axis (theirs shifts the hue of HSV); they apply in this order, and clamp once at the end instead of after each.
     """
     eye = torch.eye(3, device=mean.device)
     ones = torch.ones(3, 1, device=mean.device)
@@ -145,8 +146,8 @@ def _recolour(pixels: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
 def _erase(pixels: Tensor, probability: float, uniform: dict[str, Tensor]) -> Tensor:
     """Set a random rectangle of some images to the mean colour, 0 after normalisation (arXiv:1708.04896)."""
     resolution = pixels.shape[-1]
-    area = _between(*ERASED_AREA, uniform["erase_area"])
-    ratio = torch.exp(_between(*map(math.log, ERASED_RATIO), uniform["erase_ratio"]))
+    area = _between(ERASED_AREA, uniform["erase_area"])
+    ratio = _between((math.log(ERASED_RATIO[0]), math.log(ERASED_RATIO[1])), uniform["erase_ratio"]).exp()
     chosen = uniform["erase"] < probability
     masks = []
     for axis, extent in (("x", (area / ratio).sqrt()), ("y", (area * ratio).sqrt())):

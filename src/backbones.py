@@ -8,6 +8,7 @@ import pickle
 import re
 from dataclasses import dataclass
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -184,8 +185,9 @@ def _download(weights: Any, settings: BackboneParams) -> dict[str, Tensor]:
     try:
         _check_cached(place)
         state: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-    except OSError as error:
-        raise ValueError(f"backbone.weights: could not fetch {weights.url} to {place} ({error}); {ways_out}") from None
+    except (OSError, HTTPException) as error:
+        reason = " ".join(str(error).split())  # a broken server's answer may end in a newline
+        raise ValueError(f"backbone.weights: could not fetch {weights.url} to {place} ({reason}); {ways_out}") from None
     except RuntimeError as error:  # torch.hub's complaint about a hash
         raise ValueError(
             f"backbone.weights: {weights.url}: {error}; delete {place} and try again, or {ways_out}"

@@ -82,7 +82,7 @@ def classify(splits: Mapping[str, FeatureBatches], *, neighbours: int, seed: int
 def evaluate(
     splits: Mapping[str, FeatureBatches], logits: Mapping[str, Mapping[str, Tensor]], *, head_seeds: int, seed: int
 ) -> dict[str, dict[str, float]]:
-    """Accuracy (fraction) of each method on validation and test; the untrained head's is a mean over `head_seeds` heads."""
+    """Accuracy (fraction) of each method on val and test; the untrained head's is a mean over `head_seeds` heads."""
     heads = [_untrained_head(splits["train"], seed + i) for i in range(head_seeds)]
     scores = {}
     for name in ("val", "test"):

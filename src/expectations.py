@@ -18,7 +18,7 @@ HOUR = 3600.0
 def announce(cfg: Params, counts: Mapping[str, int]) -> None:
     """Measure a forward pass and a training step of the study's network, and say what the study will take on the CPU.
 
-    Says nothing where there is an accelerator. The network has random weights: its speed is the same, and nothing is read.
+    Says nothing where there is an accelerator. The network has random weights: they are as fast, and nothing is read.
 
     Args:
         counts: images per split.

@@ -20,7 +20,7 @@ from src.randomness import generator
 
 @dataclass(frozen=True, kw_only=True)
 class ImageBatches:
-    """Images uint8 (N, 3, H, H) on the device, rendered at `view` per batch, with `augment` where training asks for it."""
+    """Images uint8 (N, 3, H, H) on the device, rendered per batch for `view`, with `augment` when training asks."""
 
     images: Tensor
     labels: Tensor

@@ -23,7 +23,7 @@ def parameter_groups(module: nn.Module, name: str, *, lr: float, weight_decay: f
 
 
 def build_optimizer(name: str, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """adam, adamw, sgd (momentum 0.9) or rmsprop (decay 0.9, momentum 0.9) over `groups`, which hold their own rates."""
+    """adam, adamw, sgd (momentum 0.9) or rmsprop (decay 0.9, momentum 0.9); `groups` hold their own rates."""
     if name == "adam":
         return torch.optim.Adam(groups, fused=True)
     if name == "adamw":
@@ -36,10 +36,10 @@ def build_optimizer(name: str, groups: list[dict[str, Any]]) -> torch.optim.Opti
 
 
 def learning_rate_factor(schedule: str, step: int, *, total: int, warmup: int) -> float:
-    """What the peak rate is multiplied by at `step` (from 0) of `total`, of which the first `warmup` rise linearly from 0.
+    """What the peak rate is multiplied by at `step` (from 0) of `total`; the first `warmup` rise linearly from 0.
 
-    After the warm-up, with t from 0 to 1: cosine falls to 0 as (1 + cos(pi t)) / 2 (arXiv:1608.03983), step is divided by 10
-    at t = 1/2 and at t = 3/4 (arXiv:1512.03385), exponential falls evenly in its logarithm to 1/100, constant stays.
+    After the warm-up, with t from 0 to 1: cosine falls to 0 as (1 + cos(pi t)) / 2 (arXiv:1608.03983), step is divided
+    by 10 at t = 1/2 and t = 3/4 (arXiv:1512.03385), exponential falls evenly in its logarithm to 1/100, constant stays.
     """
     if step < warmup:
         return (step + 1) / warmup

@@ -1,6 +1,6 @@
 """Stateless randomness: every random draw comes from a generator seeded by what it is for.
 
-Nothing depends on how many draws came before, so a run that resumes, or runs its parts in another order, draws the same.
+Nothing depends on how many draws came before: a run that resumes, or runs its parts in another order, draws the same.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Where a stage that was killed finds what it had done: `.resume/`, keyed by everything that could change the result."""
+"""Where a stage that was killed finds what it had done: `.resume/`, keyed by all that could change the result."""
 
 import hashlib
 import json

@@ -34,8 +34,8 @@ def search_heads(
 ) -> list[Trial]:
     """Run the trials that `journal` does not hold yet, and return all of them in order.
 
-    Each finished trial is on disk before the next is drawn. A trial is drawn by a sampler seeded from (seed, trial number)
-    and given the finished trials in order, so a search that was killed goes on as if it had not been.
+    Each finished trial is on disk before the next is drawn. A trial is drawn by a sampler seeded from (seed, trial
+    number) and given the finished trials in order, so a search that was killed goes on as if it had not been.
 
     Args:
         journal: file of one JSON line per finished trial.

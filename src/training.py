@@ -167,12 +167,11 @@ class _Loop:
         """One pass over the data; the row of the curve that it leaves, validation still missing."""
         start = time.perf_counter()
         self.model.train()
-        rates: dict[str, float] = {}
-        losses, norms, weights = [], [], []
+        losses, norms, weights, rates = [], [], [], []
         correct = torch.zeros((), dtype=torch.int64, device=train.labels.device)
         for step, (inputs, labels) in enumerate(train.shuffled(epoch, self.recipe.batch_size)):
             torch.manual_seed(seed_of(self.seed, "step", epoch, step))  # dropout and stochastic depth draw from it
-            rates = {f"{group['name']}_lr": group["lr"] for group in self.optimizer.param_groups}
+            rates.append({f"{group['name']}_lr": group["lr"] for group in self.optimizer.param_groups})
             logits = self.model(inputs)
             losses.append(F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing))
             norms.append(self._update(losses[-1]))
@@ -188,14 +187,14 @@ class _Loop:
             "epoch": epoch,
             "train_loss": (loss * share).sum().item(),
             "train_accuracy": correct.item() / sum(weights),
-            **rates,
+            **rates[-1],
             "gradient_norm": torch.stack(norms).double().mean().item(),
         }
 
     def _update(self, loss: Tensor) -> Tensor:
         """Backward pass and optimizer step; the gradient's norm before clipping."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         if self.recipe.clip_norm:
@@ -207,12 +206,13 @@ class _Loop:
             self.averaged.update_parameters(self.model)
         return norm
 
-    def _check_finite(self, losses: Tensor, epoch: int, rates: dict[str, float]) -> None:
+    def _check_finite(self, losses: Tensor, epoch: int, rates: list[dict[str, float]]) -> None:
         """Once per epoch: asking after every step would make an accelerator wait for the host."""
-        broken = (~losses.isfinite()).nonzero()
-        if len(broken):
-            last = ", ".join(f"{name} {rate:.3g}" for name, rate in rates.items())
+        broken = (~losses.isfinite()).nonzero().flatten().tolist()
+        if broken:
+            step = broken[0]
+            at = ", ".join(f"{name} {rate:.3g}" for name, rate in rates[step].items())
             raise FloatingPointError(
-                f"training loss is {losses[broken[0]].item()} at epoch {epoch}, step {int(broken[0]) + 1} of {len(losses)} "
-                f"(at the epoch's end: {last}); lower lr, or clip gradients with finetune.clip_norm"
+                f"training loss is {losses[step].item()} at epoch {epoch}, step {step + 1} of {len(losses)} ({at}); "
+                "lower the learning rate, or limit the gradient with finetune.clip_norm"
             )

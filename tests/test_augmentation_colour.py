@@ -9,11 +9,13 @@ from torch import Tensor
 from torchvision.transforms import functional as reference
 
 from src import augmentation
-from src.augmentation import ERASED_AREA, ERASED_RATIO, View
+from src.augmentation import View
 from tests.builders import augment, changed, noise, random_draws, raw
 
 LARGEST = 1 - 2**-24  # what torch.rand can give at most
 IMAGENET = View(resolution=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+ERASED_AREA, ERASED_RATIO = (0.02, 0.33), (0.3, 3.3)  # published: Zhong et al., arXiv:1708.04896
 
 
 @pytest.mark.parametrize("uniform", [0.0, 0.3, LARGEST])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from tests.repository import TINY, Repository
 
 LONGER = (*TINY, "tune_head.trials=8", "tune_head.epochs=20", "finetune.epochs=4")

@@ -1,4 +1,4 @@
-"""dvc.yaml tells the truth: it declares every module, parameter section and path that a stage uses, and nothing else."""
+"""dvc.yaml tells the truth: it declares each module, parameter section and path that a stage uses, and no other."""
 
 import ast
 import re

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
+
 from tests.repository import TINY, Repository
 from tests.test_pipeline import OBSERVERS, SOURCES
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from tests.conftest import audit_log
 from tests.repository import Repository
 from tests.test_pipeline import OBSERVERS, PIPELINE, declared
@@ -73,8 +74,13 @@ def test_the_best_head_is_the_trial_that_validation_prefers(sample: Repository) 
     assert trials.loc[trials.val_accuracy == trials.val_accuracy.max(), list(best)].eq(best).all(axis=1).any()
 
 
-def test_metrics_are_few_short_and_at_most_two_deep() -> None:
+@pytest.mark.parametrize("stage", [stage for stage in PIPELINE if PIPELINE[stage].get("metrics")])
+def test_metrics_are_few_numbers_and_at_most_two_deep(sample: Repository, stage: str) -> None:
     """Anything longer makes `dvc metrics diff` and `dvc exp show` unreadable."""
+    found = metrics(sample, stage)
+    leaves = [leaf for value in found.values() for leaf in (value.values() if isinstance(value, dict) else [value])]
+    assert all(isinstance(leaf, int | float) for leaf in leaves)
+    assert len(leaves) <= 12
 
 
 def test_repro_after_the_sample_runs_nothing(sample: Repository) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -239,3 +240,22 @@ def test_published_weights_are_fetched_once_and_checked_by_the_hash_in_their_nam
             backbones._download(published(f"{address}/no-12345678.pth"), backbone_settings())
     assert same_state(backbones._download(good, backbone_settings()), shipped()), "the second time needs no network"
     assert [path.name for path in hub.iterdir()] == [f"pico-{digest[:8]}.pth"]
+
+
+class Nonsense(socketserver.BaseRequestHandler):
+    """What a captive portal or a broken proxy may answer."""
+
+    def handle(self) -> None:
+        self.request.recv(1000)
+        self.request.sendall(b"welcome to the hotel\r\n")
+
+
+def test_a_server_that_answers_nonsense_is_one_clear_line_and_leaves_nothing(hub: Path) -> None:
+    with socketserver.TCPServer(("127.0.0.1", 0), Nonsense) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        weights = published(f"http://127.0.0.1:{server.server_address[1]}/pico-12345678.pth")
+        with pytest.raises(
+            ValueError, match=r"^backbone\.weights: could not fetch .*welcome to the hotel.*; put the file"
+        ):
+            backbones._download(weights, backbone_settings())
+    assert not list(hub.iterdir())
