@@ -1,7 +1,7 @@
 """The fine-tuning loop against a bare forward/backward/step loop: same network, batches, optimizer and memory format.
 
-Ours is `training.fit` with everything that params.yaml asks of fine-tuning (warm-up, label smoothing, clipping, averaged
-weights, curves), over one epoch and a validation split of two images. Three ratios:
+Ours is `training.fit` with everything that params.yaml asks of fine-tuning (schedule, label smoothing, clipping,
+averaged weights, curves), over one epoch and a validation split of two images. Three ratios:
 - both loops are given the same batches, rendered and augmented beforehand: what the loop itself costs;
 - both render and augment each batch;
 - ours renders, the bare loop is given its batches: the loop and the augmentation together.
@@ -46,8 +46,6 @@ def fit_loop(network: nn.Sequential, train: Batches, val: Batches, cfg: params.P
     optimizer = finetuning.optimizer(network, settings, lr=cfg.lr)
 
     def run() -> None:
-        for group in optimizer.param_groups:
-            group.pop("initial_lr", None)  # a schedule of an earlier run left it
         fit(network, optimizer, train, val, finetuning.recipe(settings), seed=0, advance=lambda count: None)
 
     return run

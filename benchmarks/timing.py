@@ -12,22 +12,23 @@ REPEATS = 5
 Candidate = Callable[[], object]
 
 
-def interleaved(
-    candidates: Mapping[str, Candidate], *, repeats: int = REPEATS, warm_up: bool = True
-) -> dict[str, list[float]]:
-    """Seconds of each candidate in each repeat, run in turn (A B A B ...), so that a noisy neighbour disturbs all alike."""
+def interleaved(candidates: Mapping[str, Candidate], *, repeats: int = REPEATS) -> dict[str, list[float]]:
+    """Seconds of each candidate in each repeat, after one to warm up; in turn (A B A B ...): noise hits all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    if warm_up:
-        for candidate in candidates.values():
-            candidate()
+    for candidate in candidates.values():
+        candidate()
     for _ in range(repeats):
         for name, candidate in candidates.items():
-            start = time.perf_counter()
-            candidate()
-            if torch.accelerator.is_available():
-                torch.accelerator.synchronize()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(timed(candidate))
     return seconds
+
+
+def timed(candidate: Candidate) -> float:
+    start = time.perf_counter()
+    candidate()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return time.perf_counter() - start
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:

@@ -6,8 +6,8 @@ from src import artifacts, console, datasets, expectations, params, splitting, t
 def main() -> None:
     cfg = params.load()
     with tracking.stage("download", cfg) as run:
+        expectations.announce(cfg)
         loaded = datasets.load(cfg.dataset, datasets.OFFICIAL)
-        expectations.announce(cfg, {name: len(split.labels) for name, split in loaded.splits.items()})
         found = splitting.describe(loaded.splits)
         artifacts.save_split(loaded.splits["train"], "data/images/train.pt")
         artifacts.save_split(loaded.splits["val"], "data/images/val.pt")

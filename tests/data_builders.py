@@ -5,12 +5,13 @@ import hashlib
 import io
 import lzma
 import pickle
+import subprocess
 import tarfile
 import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -115,6 +116,15 @@ def cifar10_bytes(
     return gzip.compress(tar_bytes(files), mtime=0)
 
 
+def cifar100_bytes(labels: list[int]) -> bytes:
+    """An archive in the layout of cifar-100-python.tar.gz: the same random images and fine labels in train and test."""
+    images = np.random.default_rng(0).integers(0, 256, (len(labels), 3072), dtype=np.uint8)
+    batch = {b"data": images, b"fine_labels": labels, b"coarse_labels": [0] * len(labels)}
+    names = {b"fine_label_names": [f"fine{i}".encode() for i in range(20)], b"coarse_label_names": [b"coarse"]}
+    files = {"meta": _pickled(names), "train": _pickled(batch), "test": _pickled(batch), "file.txt~": b"no pickle"}
+    return gzip.compress(tar_bytes({f"cifar-100-python/{name}": content for name, content in files.items()}))
+
+
 def small_cifar10(train: int = 200, test: int = 50) -> tuple[bytes, NDArray[np.uint8], NDArray[np.uint8]]:
     """The archive, its training and its test images; image i has label i % 10."""
     images, rest = (
@@ -166,10 +176,8 @@ def serving(**mirrors: Mirror) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            try:
+            with suppress(BrokenPipeError, ConnectionResetError):  # the client may be killed
                 mirrors[self.path.strip("/")].answer(self)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # the client was killed
 
         def log_message(self, *_: object) -> None:
             pass
@@ -188,8 +196,9 @@ def serving(**mirrors: Mirror) -> Iterator[str]:
         thread.join()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[bytes]", seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
+        assert process.poll() is None, "the process ended before"
         assert time.monotonic() < end, "it never happened"
         time.sleep(0.01)

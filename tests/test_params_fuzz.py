@@ -81,7 +81,7 @@ def test_any_value_loads_or_is_one_line_that_names_its_key(place, value, remove,
 
 
 @pytest.mark.slow
-@fuzzed(5000)
+@fuzzed(2000)
 @given(place=PLACES, value=VALUES, remove=st.booleans())
 def test_any_of_thousands_of_values_loads_or_is_one_line_that_names_its_key(place, value, remove, tmp_path):
     check_value(place, value, remove, tmp_path)
@@ -112,7 +112,7 @@ def test_any_file_is_one_line(content, tmp_path):
 
 
 @pytest.mark.slow
-@fuzzed(40)
+@fuzzed(25)
 @given(place=PLACES, value=VALUES.filter(lambda value: value is not None), remove=st.booleans())
 @example(place="lr", value="1e-05x", remove=False)
 @example(place="lrr", value=1, remove=False)

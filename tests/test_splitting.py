@@ -1,5 +1,6 @@
 """Splits are stratified, decided by their seed alone, and duplicates are counted exactly."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def test_a_larger_limit_and_a_larger_fraction_add_images_and_take_none_away() ->
     for key, values in (("train_limit", (10, 11, 57, 300, 750)), ("val_fraction", (0.01, 0.1, 0.11, 0.5))):
         part = "train" if key == "train_limit" else "val"
         kept = [set(choose(**{key: value})[part].tolist()) for value in values]
-        assert all(small < large for small, large in zip(kept, kept[1:], strict=False))
+        assert all(small < large for small, large in pairwise(kept))
 
 
 @given(

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import audit_log
-from tests.repository import Repository
+from tests.repository import Repository, ran
 from tests.test_pipeline import OBSERVERS, PIPELINE, declared
 
 # Neither input nor output: settings, and what git ignores and the main checkout keeps.
@@ -87,9 +87,40 @@ def test_repro_after_the_sample_runs_nothing(sample: Repository) -> None:
     assert sample.repro() == []
 
 
-def test_another_lr_reruns_fine_tuning_and_the_report_alone(sample: Repository) -> None:
-    done = sample.run("dvc", "exp", "run", "--name", "hot", "--set-param", "lr=0.001", "--temp")
-    assert re.findall(r"Running stage '(\w+)'", done.stdout) == ["finetune", "report"]
+@pytest.fixture(scope="session")
+def hot(sample: Repository) -> str:
+    """What DVC printed for the experiment `hot`, run in a copy of the repository as a queue would."""
+    return sample.run("dvc", "exp", "run", "--name", "hot", "--set-param", "lr=0.001", "--temp").stdout
+
+
+def test_another_lr_reruns_fine_tuning_and_the_report_alone(sample: Repository, hot: str) -> None:
+    assert ran(hot) == ["finetune", "report"]
     diff = json.loads(sample.run("dvc", "metrics", "diff", "sample", "hot", "--json").stdout)["diff"]
-    assert "test.accuracy" in diff["metrics/finetune.json"]
     assert set(diff) == {"metrics/finetune.json"}
+    assert "test.accuracy" in diff["metrics/finetune.json"]
+
+
+def test_plots_of_two_experiments_are_drawn_in_one_page(sample: Repository, hot: str, tmp_path: Path) -> None:
+    assert hot
+    sample.run("dvc", "plots", "diff", "sample", "hot", "--out", str(tmp_path))
+    page = (tmp_path / "index.html").read_text()
+    for name in ("accuracy per epoch", "plots/finetune/curves.csv", "plots/report/confusion_finetuned.csv"):
+        assert name.replace("/", "_").replace(" ", "_") in page.replace("/", "_").replace(" ", "_")
+
+
+def test_two_experiments_have_one_complete_mlflow_run_each(sample: Repository, hot: str) -> None:
+    from mlflow import MlflowClient
+
+    assert hot
+    client = MlflowClient(f"sqlite:///{sample.folder / 'mlflow.db'}")
+    (experiment,) = client.search_experiments(filter_string="name = 'digits'")
+    found = {run.info.run_name: run.data for run in client.search_runs([experiment.experiment_id], max_results=1000)}
+    for name in ("sample", "hot"):
+        assert (
+            found[f"report {name}"].metrics["baseline.test.nearest_mean"]
+            == metrics(sample, "baseline")["test"]["nearest_mean"]
+        )
+    rates = [found[f"report {name}"].params["lr"] for name in ("sample", "hot")]
+    assert rates[0] != rates[1] == "0.001"
+    accuracies = [found[f"report {name}"].metrics["finetune.test.accuracy"] for name in ("sample", "hot")]
+    assert accuracies[0] == metrics(sample, "finetune")["test"]["accuracy"] != accuracies[1]

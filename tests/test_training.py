@@ -13,14 +13,12 @@ from torch import Tensor, nn
 from src import finetuning, training
 from src.batches import shuffle
 from src.feature_batches import FeatureBatches
-from src.head_training import fit_head
 from src.heads import build_head
 from src.metrics import score
 from src.optimizers import learning_rate_factor
 from src.params import Finetune
-from src.randomness import generator
 from src.training import Fitted, Recipe
-from tests.builders import CHOSEN, EVERYTHING, augment, convolutional, features, fit, images, quiet, same_state
+from tests.builders import EVERYTHING, augment, convolutional, features, fit, images, quiet, same_state
 
 
 def plain_loop(
@@ -100,17 +98,6 @@ def test_a_network_learns_32_noise_images_by_heart(optimizer: str) -> None:
     )
     assert fitted.scores["accuracy"] == 1.0
     assert fitted.curve[-1]["train_loss"] < 0.1
-
-
-def test_a_head_learns_32_features_by_heart() -> None:
-    noise = FeatureBatches(
-        features=torch.randn(1, 32, 24, generator=generator("noise")).half(),
-        labels=torch.arange(32) % 4,
-        classes=tuple("abcd"),
-        seed=0,
-    )
-    _, fitted = fit_head(CHOSEN, noise, noise, epochs=60, batch_size=16, seed=0, advance=quiet)
-    assert fitted.scores["accuracy"] == 1.0
 
 
 def augmented_run(seed: int) -> tuple[nn.Module, Fitted]:
@@ -213,22 +200,6 @@ def test_the_rates_in_the_curve_are_the_peak_times_the_schedule_for_head_and_bac
     assert [row["head_lr"] for row in fitted.curve] == pytest.approx([0.003 * factor for factor in factors])
     assert [row["backbone_lr"] for row in fitted.curve] == pytest.approx([0.0003 * factor for factor in factors])
     assert factors[0] == 1
-
-
-def test_the_curve_has_the_columns_that_the_plots_read() -> None:
-    data = features(12)
-    _, fitted = fit_head(CHOSEN, data, data, epochs=2, batch_size=4, seed=0, advance=quiet)
-    columns = ["epoch", "train_loss", "train_accuracy", "head_lr", "gradient_norm", "val_accuracy", "val_loss"]
-    assert [sorted(row) for row in fitted.curve] == [sorted(columns)] * 2
-    assert [row["epoch"] for row in fitted.curve] == [1, 2]
-    assert fitted.images_per_second > 0
-
-
-def test_progress_is_told_of_every_image_and_of_every_epoch() -> None:
-    data, seen, rows = features(13), [], []
-    fitted = fit_head(CHOSEN, data, data, epochs=3, batch_size=4, seed=0, advance=seen.append, on_epoch=rows.append)[1]
-    assert sum(seen) == 3 * 13
-    assert rows == fitted.curve
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
