@@ -86,9 +86,10 @@ def scratch_tensor(shape: Sequence[int], dtype: torch.dtype, *, beside: str | Pa
     folder = Path(beside).parent
     folder.mkdir(parents=True, exist_ok=True)
     count = torch.Size(shape).numel()
+    reserve = getattr(os, "posix_fallocate", lambda file, start, size: os.truncate(file, size))  # macOS has none
     handle, name = tempfile.mkstemp(prefix=".scratch.", suffix=".tmp", dir=folder)
     try:
-        os.truncate(handle, count * dtype.itemsize)
+        reserve(handle, 0, count * dtype.itemsize)  # a full disk is an error now, not a signal when a page is touched
         mapped = torch.from_file(name, shared=True, size=count, dtype=dtype)
     finally:
         os.close(handle)

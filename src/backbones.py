@@ -6,6 +6,7 @@ N images, C = 3 channels, R x R pixels, D feature width.
 import json
 import pickle
 import re
+import socket
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
@@ -39,6 +40,7 @@ B0_STAGES = (
 )
 # torchvision's DenseNet files write `denselayer1.norm.1.weight` for what is now `denselayer1.norm1.weight`.
 OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
+TIMEOUT = 15.0  # seconds without a byte from the host of the weights
 NAMED_KEYS = 3  # how many keys of a state dict that does not fit a message names
 
 
@@ -182,6 +184,8 @@ def _download(weights: Any, settings: BackboneParams) -> dict[str, Tensor]:
         "put the file there yourself, set backbone.weights to a local file, or try `make run`, which needs no network"
     )
     place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)  # torch.hub sets none: a network that swallows packets would hang the stage
     try:
         _check_cached(place)
         state: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
@@ -192,6 +196,8 @@ def _download(weights: Any, settings: BackboneParams) -> dict[str, Tensor]:
         raise ValueError(
             f"backbone.weights: {weights.url}: {error}; delete {place} and try again, or {ways_out}"
         ) from None
+    finally:
+        socket.setdefaulttimeout(patience)
     return state
 
 

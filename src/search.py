@@ -44,15 +44,18 @@ def search_heads(
     trials = finished(journal)
     for number in range(len(trials), settings.trials):
         head = draw(settings, trials, seed=seed)
-        _, fitted = fit_head(
-            head,
-            train,
-            val,
-            epochs=settings.epochs,
-            batch_size=settings.batch_size,
-            seed=seed,
-            advance=advance,
-        )
+        try:
+            _, fitted = fit_head(
+                head,
+                train,
+                val,
+                epochs=settings.epochs,
+                batch_size=settings.batch_size,
+                seed=seed,
+                advance=advance,
+            )
+        except FloatingPointError as error:
+            raise FloatingPointError(f"trial {number} with {head}: {error}: see tune_head.learning_rate") from None
         trial = {"trial": number, "head": head, "best_epoch": fitted.best_epoch, "curve": fitted.curve}
         trial |= {f"val_{name}": value for name, value in fitted.scores.items()}
         artifacts.append_line(trial, journal)

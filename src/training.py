@@ -1,6 +1,7 @@
 """Training: one loop for a head on cached features and for a whole network on images. N images, K classes."""
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -84,6 +85,10 @@ def fit(
     for epoch in range(1, recipe.epochs + 1):
         row = loop.train_epoch(train, epoch, advance)
         scores = score(predict(loop.judged, val, recipe.batch_size), val.labels)
+        if not math.isfinite(scores["loss"]):
+            raise FloatingPointError(
+                f"validation loss is {scores['loss']} after epoch {epoch}; lower the learning rate"
+            )
         row |= {f"val_{name}": value for name, value in scores.items()}
         curve.append(row)
         on_epoch(row)
@@ -113,7 +118,7 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def warm_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """An exponential moving average for AveragedModel whose decay rises as (1 + n) / (10 + n) up to `decay`.
+    """An exponential moving average for AveragedModel; at update n its decay is (1 + n) / (10 + n), at most `decay`.
 
     Without the rise, a run of a few hundred steps keeps mostly its random start. As in TensorFlow's
     ExponentialMovingAverage(num_updates), which EfficientNet's training used. Counters are copied.
@@ -214,5 +219,5 @@ class _Loop:
             at = ", ".join(f"{name} {rate:.3g}" for name, rate in rates[step].items())
             raise FloatingPointError(
                 f"training loss is {losses[step].item()} at epoch {epoch}, step {step + 1} of {len(losses)} ({at}); "
-                "lower the learning rate, or limit the gradient with finetune.clip_norm"
+                "lower the learning rate"
             )
