@@ -8,9 +8,9 @@ The order of operations is torchvision's usual one: geometry and colour at the s
 """
 
 import importlib.util
-import math
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ from src.backbones import IMAGENET_MEAN, IMAGENET_STD
 
 STORED = 32
 PLAN = (  # resolution, images, batch size, targets against torchvision and kornia
-    (32, 16384, 512, 10, 2),
+    (32, 8192, 512, 10, 2),
     (64, 8192, 256, 4, 2),
     (224, 2048, 64, 2, 1.8),
 )
@@ -48,67 +48,62 @@ class Pictures(Dataset[Tensor]):
 
 
 def torchvision_transform(augment: params.Augment, resolution: int) -> Callable[[Image.Image], Tensor]:
+    move, low, high = augment.translate, 1 - augment.scale, 1 + augment.scale
+    bilinear = transforms.InterpolationMode.BILINEAR
     steps: list[Any] = [
         transforms.RandomCrop(STORED, padding=augment.crop_padding, padding_mode="edge"),
         transforms.RandomHorizontalFlip(),
         transforms.RandomAffine(
-            augment.rotation,
-            translate=(augment.translate, augment.translate),
-            scale=(1 - augment.scale, 1 + augment.scale),
-            shear=augment.shear,
-            interpolation=transforms.InterpolationMode.BILINEAR,
+            augment.rotation, translate=(move, move), scale=(low, high), shear=augment.shear, interpolation=bilinear
         ),
         transforms.ColorJitter(augment.brightness, augment.contrast, augment.saturation, augment.hue),
+        *([transforms.Resize(resolution)] if resolution != STORED else []),
+        transforms.ToTensor(),
+        transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+        transforms.RandomErasing(augment.erase_probability),
     ]
-    if resolution != STORED:
-        steps.append(transforms.Resize(resolution))
-    steps += [transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
-    steps.append(transforms.RandomErasing(augment.erase_probability))
     return transforms.Compose(steps)
 
 
 def kornia_transform(augment: params.Augment, resolution: int) -> Callable[[Tensor], Tensor]:
     import kornia.augmentation as K
 
-    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-    steps = [
+    move, low, high = augment.translate, 1 - augment.scale, 1 + augment.scale
+    return torch.nn.Sequential(
         K.RandomCrop((STORED, STORED), padding=augment.crop_padding, padding_mode="replicate"),
         K.RandomHorizontalFlip(p=0.5),
         K.RandomAffine(
             augment.rotation,
-            translate=(augment.translate, augment.translate),
-            scale=(1 - augment.scale, 1 + augment.scale),
+            translate=(move, move),
+            scale=(low, high),
             shear=augment.shear,
             padding_mode="border",
             p=1.0,
         ),
         K.ColorJitter(augment.brightness, augment.contrast, augment.saturation, augment.hue, p=1.0),
         *([K.Resize((resolution, resolution))] if resolution != STORED else []),
-        K.Normalize(mean, std),
+        K.Normalize(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)),
         K.RandomErasing(p=augment.erase_probability),
-    ]
-    return torch.nn.Sequential(*steps)
+    )
 
 
-def ours(images: Tensor, augment: params.Augment, resolution: int, batch_size: int) -> Iterator[Tensor]:
+def batched(images: Tensor, transform: Callable[[Tensor], Tensor], batch_size: int) -> Iterator[Tensor]:
+    for index in torch.randperm(len(images)).split(batch_size):
+        yield transform(images[index])
+
+
+def our_transform(augment: params.Augment, resolution: int) -> Callable[[Tensor], Tensor]:
     view = View(resolution=resolution, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    draws = augmentation.draw(len(images), torch.Generator().manual_seed(0))
-    for index in torch.randperm(len(images)).split(batch_size):
-        yield augmentation.render(images[index], view, augment, draws[index])
-
-
-def kornias(images: Tensor, transform: Callable[[Tensor], Tensor], batch_size: int) -> Iterator[Tensor]:
-    for index in torch.randperm(len(images)).split(batch_size):
-        yield transform(images[index].float().div_(255))
+    generator = torch.Generator().manual_seed(0)
+    return lambda images: augmentation.render(images, view, augment, augmentation.draw(len(images), generator))
 
 
 def drain(batches: Callable[[], Iterator[Tensor]]) -> Callable[[], None]:
     """A run over all batches that keeps none."""
 
     def run() -> None:
-        for batch in batches():
-            if not math.isfinite(batch[0, 0, 0, 0]):
-                raise FloatingPointError("a batch is not finite")
+        for _ in batches():
+            pass
 
     return run
 
@@ -120,14 +115,12 @@ def main() -> None:
         images = torch.randint(0, 256, (count, 3, STORED, STORED), dtype=torch.uint8)
         pictures = Pictures(images, torchvision_transform(augment, resolution))
         loader = DataLoader(pictures, batch_size, shuffle=True, num_workers=cores, persistent_workers=True)
-        candidates = {
-            "ours": drain(lambda: ours(images, augment, resolution, batch_size)),  # noqa: B023
-            "torchvision": drain(lambda: iter(loader)),  # noqa: B023
-        }
+        ours = partial(batched, images, our_transform(augment, resolution), batch_size)
+        candidates = {"ours": drain(ours), "torchvision": drain(partial(iter, loader))}
         targets: dict[tuple[str, str], float | None] = {("ours", "torchvision"): target}
         if importlib.util.find_spec("kornia"):
             transform = kornia_transform(augment, resolution)
-            candidates["kornia"] = drain(lambda: kornias(images, transform, batch_size))  # noqa: B023
+            candidates["kornia"] = drain(partial(batched, images.float() / 255, transform, batch_size))
             targets["ours", "kornia"] = kornia_target
         title = f"augmentation {STORED} -> {resolution}, {count} images in batches of {batch_size}"
         timing.report(title, timing.interleaved(candidates), targets, images=count)

@@ -1,4 +1,4 @@
-"""Timing candidates side by side.  `python -m benchmarks.timing` prints the machine that the figures are of."""
+"""Timing candidates side by side, and the machine that the figures are of."""
 
 import os
 import platform
@@ -12,12 +12,12 @@ REPEATS = 5
 Candidate = Callable[[], object]
 
 
-def interleaved(candidates: Mapping[str, Candidate], *, repeats: int = REPEATS) -> dict[str, list[float]]:
-    """Seconds of each candidate in each repeat, after one to warm up; in turn (A B A B ...): noise hits all alike."""
+def interleaved(candidates: Mapping[str, Candidate], *, warm_up: bool = True) -> dict[str, list[float]]:
+    """Seconds of each candidate in each repeat; they take turns (A B A B ...), so that noise hits all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for candidate in candidates.values():
+    for candidate in candidates.values() if warm_up else ():
         candidate()
-    for _ in range(repeats):
+    for _ in range(REPEATS):
         for name, candidate in candidates.items():
             seconds[name].append(timed(candidate))
     return seconds
@@ -77,7 +77,3 @@ def _processor() -> str:
             return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-if __name__ == "__main__":
-    print(machine())

@@ -1,6 +1,7 @@
 """A clone of this project to run the pipeline in, as a user would."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from recipes.run import overrides
 
 ROOT = Path(__file__).parent.parent
+RESULT = re.compile(r"dvc\.lock|(metrics|plots)/.*\.(json|csv)")  # what `make run` leaves for git to track
 # The sample, so small that a stage takes little longer than its imports.
 TINY = (
     *overrides(ROOT / "recipes/sample.txt"),
@@ -30,7 +32,7 @@ class Repository:
             check=True,
         )
         for name in filter(None, listed.stdout.decode().split("\0")):
-            if (ROOT / name).exists():
+            if (ROOT / name).exists() and not RESULT.fullmatch(name):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
         self.git("init", "--quiet", "--initial-branch=main")

@@ -10,8 +10,10 @@ from src import expectations, params
 
 def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, **dataset: object) -> str:
     monkeypatch.setenv("DEVICE", "cpu")
-    cfg = params.load()
-    expectations.announce(replace(cfg, dataset=replace(cfg.dataset, **dataset)))
+    cfg = params.load()  # which a recipe may have changed
+    study = replace(cfg.dataset, **{"name": "cifar10", "train_limit": None} | dataset)
+    network = params.Backbone(name="efficientnet_b0", weights="imagenet", resolution="native")
+    expectations.announce(replace(cfg, dataset=study, backbone=network))
     return capsys.readouterr().out
 
 
