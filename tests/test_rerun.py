@@ -79,8 +79,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 
 @pytest.fixture
-def edited(sample: Repository, request: pytest.FixtureRequest) -> Iterator[Repository]:
-    """The sample with a comment's worth added to one file, for the length of a test."""
+def edited(sample: Repository, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    """The sample with an empty line added to one file, for the length of a test, which runs in its folder."""
+    monkeypatch.chdir(sample.folder)
     path = sample.folder / request.param
     before = path.read_bytes()
     path.write_bytes(before + b"\n")
@@ -88,15 +89,16 @@ def edited(sample: Repository, request: pytest.FixtureRequest) -> Iterator[Repos
     path.write_bytes(before)
 
 
-def changed(repository: Repository) -> set[str]:
+def changed() -> set[str]:
     """Stages that DVC holds to be out of date by their own deps and params."""
-    with Repo(str(repository.folder)) as repo:
+    with Repo() as repo:
         return set(repo.status())
 
 
 @pytest.mark.parametrize("edited", AFTER_EDITING, indirect=True, ids=str)
 def test_an_edit_reruns_the_stages_that_use_the_file(edited: Repository, request: pytest.FixtureRequest) -> None:
-    assert changed(edited) == set(AFTER_EDITING[request.node.callspec.id].split())
+    assert edited
+    assert changed() == set(AFTER_EDITING[request.node.callspec.id].split())
 
 
 def test_the_table_names_every_source_file() -> None:
