@@ -15,7 +15,7 @@ def choose() -> torch.device:
     Raises:
         ValueError: DEVICE or THREADS names something that this machine does not have.
     """
-    # Fresh activations cost page faults, up to 40 % of the time on a CPU; huge pages (Linux, madvise) spare most of them.
+    # Page faults on fresh activations take up to 40 % of the time on a CPU; huge pages (Linux, madvise) spare most.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     threads = os.environ.get("THREADS", "")
     if threads:
