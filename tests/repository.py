@@ -11,6 +11,11 @@ from pathlib import Path
 from recipes.run import overrides
 
 ROOT = Path(__file__).parent.parent
+IDENTITY = {  # git commits, and DVC's experiments, need one
+    f"GIT_{role}_{part}": f"nobody{'@localhost' * (part == 'EMAIL')}"
+    for role in ("AUTHOR", "COMMITTER")
+    for part in ("NAME", "EMAIL")
+}
 RESULT = re.compile(r"dvc\.lock|(metrics|plots)/.*\.(json|csv)")  # what `make run` leaves for git to track
 # The sample, so small that a stage takes little longer than its imports.
 TINY = (
@@ -39,7 +44,7 @@ class Repository:
         self.commit()
 
     def git(self, *command: str) -> str:
-        return self.run("git", "-c", "user.name=nobody", "-c", "user.email=nobody@localhost", *command).stdout
+        return self.run("git", *command).stdout
 
     def commit(self) -> None:
         self.git("add", "--all")
@@ -53,9 +58,8 @@ class Repository:
             if not key.startswith(("DVC_", "MLFLOW_", "GIT_", "PYTEST_"))
         }
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-        return (
-            kept | {"PATH": path, "DEVICE": "cpu", "PYTHONDONTWRITEBYTECODE": "1", "DVC_NO_ANALYTICS": "true"} | extra
-        )
+        settings = {"DEVICE": "cpu", "PYTHONDONTWRITEBYTECODE": "1", "DVC_NO_ANALYTICS": "true"}
+        return kept | IDENTITY | settings | {"PATH": path} | extra
 
     def run(self, *command: str, **extra: str) -> subprocess.CompletedProcess[str]:
         """Run `command`; an exit status other than 0 is an error that shows its output."""
