@@ -68,7 +68,7 @@ def render(images: Tensor, view: View, augment: Augment | None = None, draws: Te
     if augment and uniform:
         affine = _sampling_matrices(augment, uniform, side)
     else:
-        affine = torch.eye(2, 3, device=images.device).expand(len(images), 2, 3)
+        affine = torch.eye(2, 3, device=images.device).unsqueeze(0)
     pixels = _resample(pixels, affine, view.resolution)
     if augment and uniform and augment.erase_probability:
         pixels = _erase(pixels, augment.erase_probability, uniform)
@@ -85,13 +85,15 @@ def _around(centre: float, strength: float, uniform: Tensor) -> Tensor:
 
 
 def _resample(pixels: Tensor, affine: Tensor, resolution: int) -> Tensor:
-    """Bilinear samples of (N, C, H, H) on an R x R raster moved by `affine` (N, 2, 3); edge pixels go on beyond it."""
+    """Bilinear samples of (N, C, H, H) on an R x R grid moved by `affine` (N or 1, 2, 3); the edge goes on beyond."""
     centres = (2 * torch.arange(resolution, device=pixels.device) + 1) / resolution - 1  # of output pixels, in [-1, 1]
     # As complex numbers x + iy, all coordinates come from one broadcast addition: 20 times as fast as stacking x and y.
     per_x, per_y, offset = torch.view_as_complex(affine.mT.contiguous()).unsqueeze(2).unbind(1)  # (N, 1) each
     across, down = per_x * centres, per_y * centres + offset  # (N, R)
-    grid = torch.view_as_real(across.unsqueeze(1) + down.unsqueeze(2))  # (N, R, R, 2)
-    return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    grid = torch.view_as_real(across.unsqueeze(1) + down.unsqueeze(2))  # (N or 1, R, R, 2)
+    return F.grid_sample(
+        pixels, grid.expand(len(pixels), -1, -1, -1), mode="bilinear", padding_mode="border", align_corners=False
+    )
 
 
 def _sampling_matrices(augment: Augment, uniform: dict[str, Tensor], side: int) -> Tensor:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
+from src.averaging import MovingAverage
 from src.batches import Batches, steps_per_epoch
 from src.metrics import score
 from src.optimizers import learning_rate_factor
@@ -117,24 +117,6 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def warm_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """An exponential moving average for AveragedModel; at update n its decay is (1 + n) / (10 + n), at most `decay`.
-
-    Without the rise, a run of a few hundred steps keeps mostly its random start. As in TensorFlow's
-    ExponentialMovingAverage(num_updates), which EfficientNet's training used. Counters are copied.
-    """
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, weight)
-        else:
-            torch._foreach_copy_(averaged, current)
-
-    return update
-
-
 def _rank(row: dict[str, Any]) -> tuple[float, float]:
     return row["val_accuracy"], -row["val_loss"]
 
@@ -149,16 +131,12 @@ class _Loop:
     seed: int
     steps: int  # per epoch
     seconds: float = 0.0  # spent in training steps
-    averaged: AveragedModel | None = field(init=False)
+    averaged: MovingAverage | None = field(init=False)
     schedule: torch.optim.lr_scheduler.LambdaLR = field(init=False)
 
     def __post_init__(self) -> None:
         recipe = self.recipe
-        self.averaged = (
-            AveragedModel(self.model, multi_avg_fn=warm_average(recipe.ema_decay), use_buffers=True)
-            if recipe.ema_decay
-            else None
-        )
+        self.averaged = MovingAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
         total, warmup = self.steps * recipe.epochs, self.steps * recipe.warmup_epochs
         factor = partial(learning_rate_factor, recipe.schedule, total=total, warmup=warmup)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
@@ -166,7 +144,7 @@ class _Loop:
     @property
     def judged(self) -> nn.Module:
         """The weights that validation judges and the stage keeps."""
-        return self.model if self.averaged is None else self.averaged.module
+        return self.model if self.averaged is None else self.averaged.model
 
     def train_epoch(self, train: Batches, epoch: int, advance: Callable[[int], None]) -> dict[str, Any]:
         """One pass over the data; the row of the curve that it leaves, validation still missing."""
@@ -208,7 +186,7 @@ class _Loop:
         self.optimizer.step()
         self.schedule.step()
         if self.averaged is not None:
-            self.averaged.update_parameters(self.model)
+            self.averaged.update()
         return norm
 
     def _check_finite(self, losses: Tensor, epoch: int, rates: list[dict[str, float]]) -> None:

@@ -20,6 +20,7 @@ AFTER_EDITING = {
     "src/archives.py": "download",
     "src/artifacts.py": ALL,
     "src/augmentation.py": "extract_features finetune",
+    "src/averaging.py": TRAINING,
     "src/backbones.py": "extract_features finetune",
     "src/baselines.py": "baseline",
     "src/batches.py": f"extract_features {ON_FEATURES} finetune",

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src import finetuning, training
+from src.averaging import MovingAverage
 from src.batches import shuffle
 from src.feature_batches import FeatureBatches
 from src.heads import build_head
@@ -151,16 +152,16 @@ def test_of_epochs_with_equal_accuracy_the_one_with_the_lowest_loss_is_best() ->
 
 def test_the_average_moves_with_a_decay_that_warms_up_and_counters_are_copied() -> None:
     model = nn.BatchNorm1d(1)
-    averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=training.warm_average(0.3), use_buffers=True)
+    averaged = MovingAverage(model, 0.3)
     by_hand = None
     for step, value in enumerate([1.0, 5.0, -2.0, 7.0, 3.0, 3.0]):
         nn.init.constant_(model.weight, value)
         model.num_batches_tracked.fill_(10 * step)
-        averaged.update_parameters(model)
+        averaged.update()
         decay = min(0.3, (1 + step) / (10 + step))
         by_hand = value if by_hand is None else decay * by_hand + (1 - decay) * value
-        assert averaged.module.weight.item() == pytest.approx(by_hand, rel=1e-6)
-        assert averaged.module.num_batches_tracked.item() == 10 * step
+        assert averaged.model.weight.item() == pytest.approx(by_hand, rel=1e-6)
+        assert averaged.model.num_batches_tracked.item() == 10 * step
 
 
 def test_an_average_of_high_decay_learns_in_a_short_run() -> None:
