@@ -19,7 +19,7 @@ from src.augmentation import View
 from src.image_batches import ImageBatches
 
 TARGET = 0.9
-PLAN = (("efficientnet_pico", 64, 4096), ("efficientnet_b0", 64, 2048), ("efficientnet_b0", 224, 256))
+PLAN = (("efficientnet_pico", 64, 16384), ("efficientnet_b0", 64, 4096), ("efficientnet_b0", 224, 256))
 
 
 def random_images(count: int, device: torch.device, *, view: View, augment: params.Augment) -> ImageBatches:

@@ -24,7 +24,7 @@ from src.heads import build_head, join
 from src.training import fit
 
 TARGET = 0.95
-PLAN = (("efficientnet_pico", 64, 40), ("efficientnet_b0", 64, 12))  # backbone, resolution, steps
+PLAN = (("efficientnet_pico", 64, 100), ("efficientnet_b0", 64, 30))  # backbone, resolution, steps
 
 
 @dataclass(frozen=True, kw_only=True)
