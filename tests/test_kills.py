@@ -12,7 +12,7 @@ import pytest
 
 from tests.repository import TINY, Repository
 
-LONGER = (*TINY, "tune_head.trials=8", "tune_head.epochs=20", "finetune.epochs=4")
+LONGER = (*TINY, "tune_head.trials=8", "tune_head.epochs=60", "finetune.epochs=4")
 
 
 @pytest.fixture(scope="module")
