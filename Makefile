@@ -7,10 +7,10 @@ PIP := .venv/bin/python -m pip install --disable-pip-version-check
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := true
 
-.PHONY: help run study test test-all lint bench known-recipe preflight
+.PHONY: help run study test test-all lint bench clean-resume known-recipe preflight
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/.run-installed ## the whole study on the sample: 1 797 images, offline, on the CPU
 	@DEVICE=$${DEVICE:-cpu} python -m recipes.run sample
@@ -31,6 +31,9 @@ lint: .venv/.dev-installed ## style, formatting, types
 
 bench: .venv/.bench-installed ## speed and memory, side by side: benchmarks/
 	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; python -m "benchmarks.$$(basename $$script .py)" || exit 1; done
+
+clean-resume: ## forget what unfinished stages had done, so that they begin again
+	@rm -rf .resume
 
 .venv/.run-installed: requirements.txt | .venv/.created
 	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) $$(grep -E '^torch(vision)?==' requirements.txt))

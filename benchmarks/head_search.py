@@ -25,9 +25,11 @@ from src import backbones, devices, features, params
 from src.feature_batches import FeatureBatches
 from src.heads import build_head
 from src.image_batches import ImageBatches
-from src.optimizers import build_optimizer, parameter_groups
+from src.optimizers import EPSILON, build_optimizer
+from src.parameter_groups import parameter_groups
 from src.search import draw, search_heads
-from src.training import Recipe, fit
+from src.training import fit
+from src.training_loop import Recipe
 
 TARGET = 20
 BACKBONE = params.Backbone(name="efficientnet_b0", weights="random", resolution=64)
@@ -84,7 +86,7 @@ class Search:
         groups = parameter_groups(
             head.to(self.device), "head", lr=chosen["learning_rate"], weight_decay=chosen["weight_decay"]
         )
-        optimizer = build_optimizer(chosen["optimizer"], groups)
+        optimizer = build_optimizer(chosen["optimizer"], groups, epsilon=EPSILON)
         recipe = Recipe(epochs=1, batch_size=settings.batch_size, schedule=chosen["schedule"])
         train, val = (InLoop(network=self.network, images=images) for images in (self.train, self.val))
         fit(head, optimizer, train, val, recipe, seed=0, advance=lambda count: None)

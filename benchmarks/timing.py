@@ -1,5 +1,6 @@
 """Timing candidates side by side, and the machine that the figures are of."""
 
+import itertools
 import os
 import platform
 import statistics
@@ -26,9 +27,40 @@ def interleaved(candidates: Mapping[str, Candidate], *, warm_up: bool = True) ->
 def timed(candidate: Candidate) -> float:
     start = time.perf_counter()
     candidate()
+    synchronise()
+    return time.perf_counter() - start
+
+
+def synchronise() -> None:
+    """Wait until the accelerator, if there is one, has done what it was given."""
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
-    return time.perf_counter() - start
+
+
+class Windows:
+    """Seconds of REPEATS windows of `window` steps each, the first `warm_up` steps left out.
+
+    It is told of each step by a call, as training's `advance` is.
+    """
+
+    def __init__(self, *, warm_up: int, window: int) -> None:
+        self.warm_up, self.window, self.step = warm_up, window, 0
+        self.marks: list[float] = []
+
+    def __call__(self, count: int) -> None:
+        self.step += 1
+        if self.step >= self.warm_up and (self.step - self.warm_up) % self.window == 0:
+            synchronise()
+            self.marks.append(time.perf_counter())
+
+    @property
+    def steps(self) -> int:
+        """How many steps all of it takes."""
+        return self.warm_up + REPEATS * self.window
+
+    @property
+    def seconds(self) -> list[float]:
+        return [end - start for start, end in itertools.pairwise(self.marks)]
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
@@ -61,6 +93,13 @@ def report(
         print(f"  {ours} / {theirs}: {spread(values)}{verdict(values, target)}")
     rates = (f"{name} {images / statistics.median(times):,.0f}" for name, times in seconds.items())
     print(f"  images/s (median): {', '.join(rates)}", flush=True)
+
+
+def report_rate(name: str, seconds: Sequence[float], target: float, *, images: int) -> None:
+    """Print the images/s of a candidate, each of its `seconds` over `images` images, and whether the target is met."""
+    rates = [images / second for second in seconds]
+    shown = f"{statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})"
+    print(f"  {name}, images/s: {shown}{verdict(rates, target)}", flush=True)
 
 
 def machine() -> str:

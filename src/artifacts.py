@@ -4,6 +4,7 @@ Every file appears whole or not at all: it is written beside its target under a 
 N images, C channels, H x W pixels.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -53,8 +54,32 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say for which file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: str | Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock file `path`, which a process loses by ending in whatever way.
+
+    Raises:
+        ValueError: another process holds it, and `wait` is not set.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.seek(0)
+            holder = f"process {file.read().strip() or 'unknown'}"
+            raise ValueError(f"{Path(path).parent} is in use by {holder}: wait until it ends, or stop it") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 def save(tensors: Mapping[str, Any], path: str | Path) -> None:
@@ -77,7 +102,8 @@ def save_split(split: Split, path: str | Path) -> None:
 
 
 def load_split(path: str | Path) -> Split:
-    return Split(**load(path))
+    """Read what `save_split` wrote; the images stay on disk, memory-mapped, until they are touched."""
+    return Split(**load(path, mmap=True))
 
 
 @contextmanager

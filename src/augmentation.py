@@ -3,11 +3,13 @@
 All geometry (crop, flip, rotation, translation, zoom, shear, and scaling to the resolution) is one affine matrix per
 image and one bilinear resampling; all colour (brightness, contrast, saturation, hue) is one affine matrix per image in
 RGB space, as in StyleGAN2-ADA (Karras et al., arXiv:2006.06676, appendix B). Colour and normalisation run at the stored
-size, where images are small: they commute with resampling, whose weights sum to 1.
+size, where images are small: they commute with resampling, whose weights sum to 1. The random operations of a policy
+(src/policies.py) come before all of it, and their geometry is part of the same matrix.
 
 N images, H = W stored pixels per side, R resolution, C = 3 channels.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -15,14 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from src import policies
 from src.params import Augment
 
 # The columns of the uniform draws that decide one image's augmentation.
-COLUMNS = (
+OWN_COLUMNS = (
     *("flip", "crop_x", "crop_y", "rotation", "translate_x", "translate_y", "scale", "shear"),
     *("brightness", "contrast", "saturation", "hue"),
     *("erase", "erase_area", "erase_ratio", "erase_x", "erase_y"),
 )
+COLUMNS = OWN_COLUMNS + policies.COLUMNS
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 ERASED_AREA = (0.02, 0.33)  # fraction of the image and height / width, after Zhong et al., arXiv:1708.04896
 ERASED_RATIO = (0.3, 3.3)
@@ -39,7 +43,8 @@ class View:
 
 def draw(count: int, generator: torch.Generator) -> Tensor:
     """Uniform numbers in [0, 1) that decide the augmentation of `count` images, shape (N, len(COLUMNS)), on the CPU."""
-    return torch.rand(count, len(COLUMNS), generator=generator)
+    drawn = [torch.rand(count, len(names), generator=generator) for names in (OWN_COLUMNS, policies.COLUMNS)]
+    return torch.cat(drawn, dim=1)  # one after the other, so that the policies' draws move none of the others
 
 
 def render(images: Tensor, view: View, augment: Augment | None = None, draws: Tensor | None = None) -> Tensor:
@@ -56,23 +61,33 @@ def render(images: Tensor, view: View, augment: Augment | None = None, draws: Te
     Returns:
         float32 of shape (N, 3, R, R), normalised.
     """
-    side = images.shape[-1]
+    side, device = images.shape[-1], images.device
+    uniform = None if augment is None or draws is None else dict(zip(COLUMNS, draws.T, strict=True))
+    before = None  # where a policy's geometry takes pixels from
+    if augment and uniform and augment.policy != "none":
+        images, before = policies.apply(images, augment.policy, uniform)
     pixels = images.float().div_(255)  # (N, 3, H, H)
     if side > view.resolution:  # the resampling below reads 2 x 2 neighbours: shrinking with it alone would alias
         pixels = F.interpolate(pixels, size=view.resolution, mode="bilinear", antialias=True, align_corners=False)
-    uniform = None if augment is None or draws is None else dict(zip(COLUMNS, draws.T, strict=True))
     if augment and uniform and (augment.brightness or augment.contrast or augment.saturation or augment.hue):
         pixels = _recolour(pixels, *_colour_matrices(pixels.mean((2, 3)), augment, uniform))
-    mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (view.mean, view.std))
+    mean, std = (_constant(values, device).view(1, 3, 1, 1) for values in (view.mean, view.std))
     pixels = pixels.sub_(mean).div_(std)
     if augment and uniform:
         affine = _sampling_matrices(augment, uniform, side)
     else:
-        affine = torch.eye(2, 3, device=images.device).unsqueeze(0)
+        affine = torch.eye(2, 3, device=device).unsqueeze(0)
+    if before is not None:
+        affine = policies.compose(before, affine)
     pixels = _resample(pixels, affine, view.resolution)
     if augment and uniform and augment.erase_probability:
         pixels = _erase(pixels, augment.erase_probability, uniform)
     return pixels
+
+
+@functools.cache  # a copy from the host would wait for the device at every batch
+def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def _between(bounds: tuple[float, float], uniform: Tensor) -> Tensor:
@@ -127,14 +142,14 @@ def _colour_matrices(mean: Tensor, augment: Augment, uniform: dict[str, Tensor])
     """
     eye = torch.eye(3, device=mean.device)
     ones = torch.ones(3, 1, device=mean.device)
-    to_grey = ones @ torch.tensor([GREY], device=mean.device)  # (3, 3): every channel becomes the luma
+    to_grey = ones @ _constant(GREY, mean.device).unsqueeze(0)  # (3, 3): every channel becomes the luma
     brightness, contrast, saturation = (
         _around(1, getattr(augment, name), uniform[name]).view(-1, 1, 1)
         for name in ("brightness", "contrast", "saturation")
     )
     offset = (1 - contrast) * (to_grey @ (brightness * mean.unsqueeze(2)))  # (N, 3, 1): towards the mean grey
     angle = 2 * math.pi * _around(0, augment.hue, uniform["hue"]).view(-1, 1, 1)
-    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=mean.device) / math.sqrt(3)
+    cross = _constant((0.0, -1, 1, 1, 0, -1, -1, 1, 0), mean.device).view(3, 3) / math.sqrt(3)
     turn = angle.cos() * eye + angle.sin() * cross + (1 - angle.cos()) / 3  # Rodrigues' rotation about (1, 1, 1)
     last = turn @ (saturation * eye + (1 - saturation) * to_grey)  # (N, 3, 3)
     return last * (contrast * brightness), last @ offset

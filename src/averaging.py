@@ -1,6 +1,8 @@
 """Averaged weights: what validation judges when `ema_decay` is on."""
 
 import copy
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,3 +37,10 @@ class MovingAverage:
         for averaged, current in self._counters:
             averaged.copy_(current)
         return self._averaged
+
+    def state(self) -> dict[str, Any]:
+        return {"updates": self.updates, "model": self.model.state_dict()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.updates = state["updates"]
+        self._averaged.load_state_dict(state["model"])

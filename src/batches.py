@@ -1,4 +1,7 @@
-"""Data in batches: what training needs of it, and the order in which an epoch visits it. N images."""
+"""Data in batches: what training needs of it, and the order in which an epoch visits it. N images.
+
+Of many processes, each has its own part of every batch, and of every split that is read in stored order.
+"""
 
 import math
 from collections.abc import Iterator
@@ -7,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from src.distributed import own_part
 from src.randomness import generator
 
 
@@ -15,15 +19,20 @@ class Batches(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """int64 of shape (N,), on the device."""
+        """int64 of shape (N,), of all processes' images, on the device."""
         ...
 
-    def shuffled(self, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs and labels for one epoch of training."""
+    def shuffled(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and labels of this process's part of each batch of an epoch of training.
+
+        Args:
+            batch_size: images of a batch, over all processes.
+            start: number of the first batch, from 0; those before it cost nothing.
+        """
         ...
 
     def clean(self, batch_size: int) -> Iterator[Tensor]:
-        """Inputs in stored order, without augmentation."""
+        """Inputs of this process's part of the split in stored order, `batch_size` at a time, without augmentation."""
         ...
 
 
@@ -38,3 +47,13 @@ def shuffle(count: int, batch_size: int, seed: int, epoch: int) -> tuple[Tensor,
     """
     order = torch.randperm(count, generator=generator(seed, "shuffle", epoch))
     return order.tensor_split(steps_per_epoch(count, batch_size))
+
+
+def own_order(count: int, batch_size: int, *, seed: int, epoch: int, start: int) -> tuple[Tensor, list[int]]:
+    """This process's parts of the shuffled batches from number `start` on: all their indices in a row, and their sizes.
+
+    In a row, they and what belongs to them travel to a device in one copy an epoch; one a batch would make it wait.
+    """
+    parts = [own_part(batch) for batch in shuffle(count, batch_size, seed, epoch)[start:]]
+    nothing = torch.empty(0, dtype=torch.int64)  # start may lie behind the last batch
+    return torch.cat([nothing, *parts]), [len(part) for part in parts]

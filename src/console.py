@@ -51,8 +51,9 @@ def run(main: Callable[[], None]) -> None:
 
 
 def say(text: str) -> None:
-    """Print `text` as one line on stdout, at once; a progress bar steps aside."""
-    _write(text, sys.stdout)
+    """Print `text` as one line on stdout, at once; a progress bar steps aside. Of many processes, the first speaks."""
+    if _leads():
+        _write(text, sys.stdout)
 
 
 def warn(text: str) -> None:
@@ -71,6 +72,9 @@ def progress(total: int | None, unit: str, label: str, *, start: int = 0) -> Ite
         start: how much of `total` was done before (a resumed download); it does not count as speed.
     """
     scaled = unit == "B"
+    if not _leads():
+        yield _Silence()
+        return
     expectation = _Expectation(total - start if total else 0, unit, label)
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         lines = _Lines(total, unit, label, start, expectation)
@@ -136,6 +140,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+class _Silence:
+    """The progress of a process that does not speak."""
+
+    def advance(self, n: int = 1) -> None: ...
+
+
 class _Bar:
     """Progress as a bar with percent, rate and the time left."""
 
@@ -190,10 +200,16 @@ def _write(text: str, stream: Any) -> None:
     stream.flush()
 
 
+def _leads() -> bool:
+    """Whether this is the first of the processes that torchrun started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _stage() -> str:
-    """`finetune` for `python -m stages.finetune`."""
+    """`finetune` for `python -m stages.finetune`; of many processes, all but the first say which they are."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    return spec.name.removesuffix(".__main__").rpartition(".")[2] if spec else Path(sys.argv[0]).stem or "python"
+    name = spec.name.removesuffix(".__main__").rpartition(".")[2] if spec else Path(sys.argv[0]).stem or "python"
+    return name if _leads() else f"{name} (process {os.environ['RANK']})"
 
 
 def _message(error: BaseException) -> str:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from src import artifacts
-from src.batches import shuffle
+from src.batches import own_order
+from src.distributed import own_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +27,13 @@ class FeatureBatches:
         features, labels = stored["features"].to(device), stored["labels"].to(device)
         return cls(features=features, labels=labels, classes=tuple(stored["classes"]), seed=seed)
 
-    def shuffled(self, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def shuffled(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         view = self.features[(epoch - 1) % len(self.features)]
-        for chosen in shuffle(len(view), batch_size, self.seed, epoch):
-            index = chosen.to(view.device)
-            yield view[index].float(), self.labels[index]
+        order, sizes = own_order(len(view), batch_size, seed=self.seed, epoch=epoch, start=start)
+        order = order.to(view.device)
+        for index, labels in zip(order.split(sizes), self.labels[order].split(sizes), strict=True):
+            yield view.index_select(0, index).float(), labels
 
     def clean(self, batch_size: int) -> Iterator[Tensor]:
-        for features in self.features[0].split(batch_size):
+        for features in own_part(self.features[0]).split(batch_size):
             yield features.float()

@@ -1,44 +1,118 @@
-"""Fine-tuning: the pretrained backbone and the head that was trained on it, as one network under two learning rates."""
+"""Fine-tuning: the pretrained backbone and a head as one network, and how params.yaml wants it trained."""
 
+from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from src.backbones import Backbone
+from src.batches import Batches
+from src.checkpoints import Checkpoints
 from src.heads import build_head, join
-from src.optimizers import build_optimizer, parameter_groups
+from src.optimizers import build_optimizer
+from src.parameter_groups import check_cover, grouped
 from src.params import Finetune
-from src.training import Recipe
+from src.randomness import seed_of
+from src.training import Fitted, fit
+from src.training_loop import Recipe
+from src.unfreezing import unfreezer
 
 
 def assemble(
-    backbone: Backbone, best: dict[str, Any], head_weights: dict[str, Tensor], *, classes: int
+    backbone: Backbone,
+    best: dict[str, Any],
+    head_weights: dict[str, Tensor],
+    settings: Finetune,
+    *,
+    classes: int,
+    seed: int,
 ) -> nn.Sequential:
-    """The whole network, with the head that the search found (`best`: classifier, dropout) as train_frozen left it."""
-    head = build_head(best["classifier"], width=backbone.width, classes=classes, dropout=best["dropout"], seed=0)
-    head.load_state_dict(head_weights)
+    """The whole network, with the head that the search found (`best`: classifier, dropout).
+
+    The head is as train_frozen left it (`head_weights`), or new, with weights that `seed` decides.
+    """
+    head = build_head(
+        best["classifier"],
+        width=backbone.width,
+        classes=classes,
+        dropout=best["dropout"],
+        seed=seed_of(seed, "head"),
+    )
+    if settings.head == "trained":
+        head.load_state_dict(head_weights)
+    set_stochastic_depth(backbone.network, settings.stochastic_depth)
     return join(backbone.network, head)
 
 
-def optimizer(network: nn.Sequential, settings: Finetune, *, lr: float) -> torch.optim.Optimizer:
-    """The head learns at `lr`, the backbone at `lr * backbone_lr_ratio`; biases and norms do not decay."""
-    decay = settings.weight_decay
-    head = parameter_groups(network.get_submodule("head"), "head", lr=lr, weight_decay=decay)
-    backbone = network.get_submodule("backbone")
-    return build_optimizer(
-        settings.optimizer,
-        head + parameter_groups(backbone, "backbone", lr=lr * settings.backbone_lr_ratio, weight_decay=decay),
+def set_stochastic_depth(backbone: nn.Module, probability: float) -> None:
+    """Block i of n (from 0) is skipped with `probability` * i / n; a backbone without such blocks is left as it is.
+
+    Source: arXiv:1603.09382, whose linear rule ends at `probability` in the last block. torchvision's, which this is,
+    starts at 0 in the first block and ends one step below; EfficientNet's 0.2 is arXiv:1905.11946's.
+    """
+    layers = [module for module in backbone.modules() if isinstance(module, StochasticDepth)]
+    for index, layer in enumerate(layers):
+        layer.p = probability * float(index) / len(layers)
+
+
+def optimizer(network: nn.Module, settings: Finetune, *, lr: float) -> torch.optim.Optimizer:
+    """The optimizer of `settings` over all parameters, those that are frozen at first too.
+
+    Raises:
+        ValueError: a parameter is not in exactly one group.
+    """
+    groups = grouped(network, settings, lr=lr)
+    check_cover(network, groups)
+    return build_optimizer(settings.optimizer, groups, epsilon=settings.epsilon)
+
+
+def train(
+    network: nn.Sequential,
+    images: Batches,
+    val: Batches,
+    settings: Finetune,
+    *,
+    lr: float,
+    seed: int,
+    advance: Callable[[int], None],
+    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
+    checkpoints: Checkpoints | None = None,
+) -> Fitted:
+    """Train all of `network`, as `training.fit` does, by the strategy of `settings`."""
+    return fit(
+        network,
+        optimizer(network, settings, lr=lr),
+        images,
+        val,
+        recipe(settings),
+        seed=seed,
+        advance=advance,
+        on_epoch=on_epoch,
+        unfreeze=unfreezer(network, settings),
+        checkpoints=checkpoints,
     )
 
 
 def recipe(settings: Finetune) -> Recipe:
-    return Recipe(
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        schedule=settings.schedule,
-        warmup_epochs=settings.warmup_epochs,
-        label_smoothing=settings.label_smoothing,
-        ema_decay=settings.ema_decay,
-        clip_norm=settings.clip_norm,
-    )
+    """The fields of a recipe that `settings` has under the same name."""
+    shared = {field.name for field in fields(Recipe)} & {field.name for field in fields(settings)}
+    return Recipe(**{name: getattr(settings, name) for name in shared})
+
+
+def synchronise_batch_norm(network: nn.Sequential, settings: Finetune, device: torch.device) -> nn.Sequential:
+    """`network`, its batch norms over all processes' parts of a batch where `settings` ask for it.
+
+    Raises:
+        ValueError: asked for on anything but a GPU, where torch has none.
+    """
+    if not settings.sync_batch_norm:
+        return network
+    if device.type != "cuda":
+        raise ValueError(
+            f"finetune.sync_batch_norm: true needs a GPU, and this runs on {device.type}; allowed here: false"
+        )
+    converted: nn.Sequential = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return converted

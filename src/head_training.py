@@ -5,11 +5,14 @@ from typing import Any
 
 from torch import nn
 
+from src.checkpoints import Checkpoints
 from src.feature_batches import FeatureBatches
 from src.heads import build_head
-from src.optimizers import build_optimizer, parameter_groups
+from src.optimizers import EPSILON, build_optimizer
+from src.parameter_groups import parameter_groups
 from src.randomness import seed_of
-from src.training import Fitted, Recipe, fit
+from src.training import Fitted, fit
+from src.training_loop import Recipe
 
 
 def fit_head(
@@ -22,11 +25,13 @@ def fit_head(
     seed: int,
     advance: Callable[[int], None],
     on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[nn.Module, Fitted]:
     """Train a new head, with the hyperparameters that the search draws and finds, on cached features.
 
     Args:
         chosen: classifier, dropout, optimizer, learning_rate, weight_decay, schedule.
+        checkpoints: where training goes on, as for `training.fit`.
     """
     head = build_head(
         chosen["classifier"],
@@ -36,6 +41,9 @@ def fit_head(
         seed=seed_of(seed, "head"),
     ).to(train.labels.device)
     groups = parameter_groups(head, "head", lr=chosen["learning_rate"], weight_decay=chosen["weight_decay"])
-    optimizer = build_optimizer(chosen["optimizer"], groups)
+    optimizer = build_optimizer(chosen["optimizer"], groups, epsilon=EPSILON)
     recipe = Recipe(epochs=epochs, batch_size=batch_size, schedule=chosen["schedule"])
-    return head, fit(head, optimizer, train, val, recipe, seed=seed, advance=advance, on_epoch=on_epoch)
+    fitted = fit(
+        head, optimizer, train, val, recipe, seed=seed, advance=advance, on_epoch=on_epoch, checkpoints=checkpoints
+    )
+    return head, fitted

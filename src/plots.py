@@ -199,6 +199,30 @@ def search_curves(curves: pd.DataFrame, best_trial: int) -> str:
 
 
 @_style()
+def range_test(rows: Sequence[Mapping[str, float]], suggested: float) -> str:
+    """Training loss by learning rate, each step's and smoothed, and the rate that is suggested.
+
+    Args:
+        rows: learning_rate, loss and smoothed (nats), in the order of the rates.
+    """
+    frame = pd.DataFrame(rows)
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(frame["learning_rate"], frame["loss"], ".", color=FAINT, alpha=0.55, label="_steps")
+    axes.plot(frame["learning_rate"], frame["smoothed"], color=COLOURS["finetuned"], linewidth=2.2, label="smoothed")
+    axes.axvline(suggested, color=INK, linewidth=1, linestyle=(0, (2, 2)), label="_suggested")
+    low, high = frame["smoothed"].min(), frame["smoothed"].iloc[: len(frame) // 2 + 1].max()
+    axes.set(xscale="log", xlabel="learning rate of the head", ylabel="training loss, nats")
+    axes.set_ylim(
+        low - 0.25 * (high - low) - 0.01, high + 0.5 * (high - low) + 0.01
+    )  # a diverging end goes off the chart
+    axes.text(suggested, 0.97, f" {suggested:g}", transform=axes.get_xaxis_transform(), va="top")
+    axes.grid(visible=True)
+    _label_ends(axes)
+    return _svg(figure)
+
+
+@_style()
 def search_values(trials: pd.DataFrame, importances: Mapping[str, float], best_trial: int) -> str:
     """Validation accuracy of every trial by the value it drew, a chart per searched parameter, the best trial marked.
 

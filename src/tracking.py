@@ -122,6 +122,8 @@ class Run:
         return run.info.run_id if run else ""
 
     def _log(self, run: str, *, metrics: Points = (), values: Pairs = (), tags: Pairs = ()) -> None:
+        if not run:
+            return
         from mlflow.entities import Metric, Param, RunTag
 
         now = int(time.time() * 1000)
@@ -141,7 +143,12 @@ class _Store:
         self.client: MlflowClient | None = None
 
     def open(self, experiment: str) -> str:
-        """The id of the MLflow experiment, which is made, or brought back from the bin, where necessary."""
+        """The id of the MLflow experiment, which is made, or brought back from the bin, where necessary.
+
+        Of many processes, the first one logs; in the others, no call does anything.
+        """
+        if os.environ.get("RANK", "0") != "0":
+            return ""
         from mlflow import MlflowClient
 
         def connect() -> tuple[MlflowClient, str]:

@@ -7,7 +7,7 @@ from src.feature_batches import FeatureBatches
 def main() -> None:
     cfg = params.load()
     with tracking.stage("baseline", cfg) as run:
-        device = devices.choose()
+        device = devices.choose(deterministic=cfg.deterministic)
         splits = {
             "train": FeatureBatches.load("data/features/train.pt", device, seed=cfg.seed),
             "val": FeatureBatches.load("data/features/val.pt", device, seed=cfg.seed),

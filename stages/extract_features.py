@@ -9,7 +9,7 @@ from src.image_batches import ImageBatches
 def main() -> None:
     cfg = params.load()
     with tracking.stage("extract_features", cfg) as run:
-        device = devices.choose()
+        device = devices.choose(deterministic=cfg.deterministic)
         backbone = backbones.load_backbone(cfg.backbone, seed=cfg.seed)
         network = features.freeze(backbone.network).to(device)
         plan = (

@@ -2,49 +2,58 @@
 
 from functools import partial
 
-from src import artifacts, backbones, console, devices, finetuning, metrics, params, tracking, training
+from src import artifacts, backbones, console, devices, distributed, finetuning, metrics, params, tracking, training
+from src.checkpoints import Checkpoints
 from src.image_batches import ImageBatches
+from src.resuming import held
+
+IMAGES = {"train": "data/images/train.pt", "val": "data/images/val.pt", "test": "data/images/test.pt"}
+HEAD, HEAD_WEIGHTS = "models/best_head.json", "models/frozen_head.pt"
 
 
 def main() -> None:
     cfg = params.load()
-    with tracking.stage("finetune", cfg) as run:
-        device = devices.choose()
+    device = devices.choose(deterministic=cfg.deterministic)
+    with tracking.stage("finetune", cfg) as run, distributed.group(device):
         backbone = backbones.load_backbone(cfg.backbone, seed=cfg.seed)
-        splits = {
-            name: ImageBatches.of(split, device, view=backbone.view, augment=cfg.augment, seed=cfg.seed)
-            for name, split in (
-                ("train", artifacts.load_split("data/images/train.pt")),
-                ("val", artifacts.load_split("data/images/val.pt")),
-                ("test", artifacts.load_split("data/images/test.pt")),
-            )
-        }
+        load = partial(ImageBatches.of, device=device, view=backbone.view, augment=cfg.augment, seed=cfg.seed)
+        splits = {name: load(artifacts.load_split(path)) for name, path in IMAGES.items()}
         classes = splits["train"].classes
-        best, weights = artifacts.read_json("models/best_head.json"), artifacts.load("models/frozen_head.pt")
-        network = finetuning.assemble(backbone, best, weights, classes=len(classes)).to(device)
-        with console.progress(cfg.finetune.epochs * len(splits["train"].labels), "images", "finetune") as bar:
-            fitted = training.fit(
-                network,
-                finetuning.optimizer(network, cfg.finetune, lr=cfg.lr),
-                splits["train"],
-                splits["val"],
-                finetuning.recipe(cfg.finetune),
-                seed=cfg.seed,
-                advance=bar.advance,
-                on_epoch=console.epoch_line("finetune", cfg.finetune.epochs),
+        best, weights = artifacts.read_json(HEAD), artifacts.load(HEAD_WEIGHTS)
+        network = finetuning.assemble(backbone, best, weights, cfg.finetune, classes=len(classes), seed=cfg.seed)
+        network = finetuning.synchronise_batch_norm(network.to(device), cfg.finetune, device)
+        sections = {"backbone": cfg.backbone, "augment": cfg.augment, "finetune": cfg.finetune}
+        settings = {"seed": cfg.seed, "lr": cfg.lr, "deterministic": cfg.deterministic} | sections
+        inputs = [*IMAGES.values(), HEAD, HEAD_WEIGHTS, backbones.weights_file(cfg.backbone)]
+        with held("finetune", settings, inputs, device) as folder:
+            checkpoints = Checkpoints(folder)
+            total = cfg.finetune.epochs * len(splits["train"].labels)
+            with console.progress(total, "images", "finetune", start=checkpoints.images) as bar:
+                fitted = finetuning.train(
+                    network,
+                    splits["train"],
+                    splits["val"],
+                    cfg.finetune,
+                    lr=cfg.lr,
+                    seed=cfg.seed,
+                    advance=bar.advance,
+                    on_epoch=console.epoch_line("finetune", cfg.finetune.epochs),
+                    checkpoints=checkpoints,
+                )
+            predict = partial(
+                training.predict, network, batch_size=cfg.finetune.batch_size, precision=cfg.finetune.precision
             )
-        predictions, scores = metrics.evaluate(
-            "finetuned", splits, partial(training.predict, network, batch_size=cfg.finetune.batch_size), classes
-        )
-        scores |= {"best_epoch": fitted.best_epoch}
-        artifacts.save(training.weights(network), "models/finetuned.pt")
-        artifacts.save(predictions, "data/predictions/finetune.pt")
-        artifacts.write_json(scores, "metrics/finetune.json")
-        artifacts.write_csv(fitted.curve, "plots/finetune/curves.csv")
-        run.curve(fitted.curve)
-        run.metrics(scores)
-        run.note(**devices.describe(device), images_per_second=round(fitted.images_per_second, 1))
-        artifacts.write_json(run.record(), "data/runs/finetune.json")
+            predictions, scores = metrics.evaluate("finetuned", splits, predict, classes)
+            scores |= {"best_epoch": fitted.best_epoch}
+            if distributed.leads():
+                artifacts.save(training.weights(network), "models/finetuned.pt")
+                artifacts.save(predictions, "data/predictions/finetune.pt")
+                artifacts.write_json(scores, "metrics/finetune.json")
+                artifacts.write_csv(fitted.curve, "plots/finetune/curves.csv")
+                run.curve(fitted.curve)
+                run.metrics(scores)
+                run.note(**devices.describe(device), **fitted.machine)
+                artifacts.write_json(run.record(), "data/runs/finetune.json")
 
 
 if __name__ == "__main__":

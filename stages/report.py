@@ -9,7 +9,8 @@ def main() -> None:
     cfg = params.load()
     with tracking.stage("report", cfg) as run:
         study = findings.Study(
-            settings={"seed": cfg.seed, "lr": cfg.lr, "dataset": cfg.dataset, "backbone": cfg.backbone}
+            settings={"seed": cfg.seed, "lr": cfg.lr, "deterministic": cfg.deterministic, "dataset": cfg.dataset}
+            | {"backbone": cfg.backbone}
             | {"augment": cfg.augment, "features": cfg.features, "baseline": cfg.baseline, "tune_head": cfg.tune_head}
             | {"train_frozen": cfg.train_frozen, "finetune": cfg.finetune, "report": cfg.report},
             metrics={

@@ -7,16 +7,18 @@ from src.feature_batches import FeatureBatches
 def main() -> None:
     cfg = params.load()
     with tracking.stage("tune_head", cfg) as run:
-        device = devices.choose()
+        device = devices.choose(deterministic=cfg.deterministic)
         train = FeatureBatches.load("data/features/train.pt", device, seed=cfg.seed)
         val = FeatureBatches.load("data/features/val.pt", device, seed=cfg.seed)
-        settings = {"seed": cfg.seed, "tune_head": cfg.tune_head}
-        resume = resuming.folder("tune_head", settings, ["data/features/train.pt", "data/features/val.pt"])
-        journal = resume / "trials.jsonl"
-        images_per_trial = cfg.tune_head.epochs * len(train.labels)
-        total, done = (count * images_per_trial for count in (cfg.tune_head.trials, len(search.finished(journal))))
-        with console.progress(total, "images", "tune_head", start=done) as bar:
-            trials = search.search_heads(cfg.tune_head, train, val, seed=cfg.seed, journal=journal, advance=bar.advance)
+        settings = {"seed": cfg.seed, "deterministic": cfg.deterministic, "tune_head": cfg.tune_head}
+        with resuming.held("tune_head", settings, ["data/features/train.pt", "data/features/val.pt"], device) as folder:
+            journal = folder / "trials.jsonl"
+            images_per_trial = cfg.tune_head.epochs * len(train.labels)
+            total, done = (count * images_per_trial for count in (cfg.tune_head.trials, len(search.finished(journal))))
+            with console.progress(total, "images", "tune_head", start=done) as bar:
+                trials = search.search_heads(
+                    cfg.tune_head, train, val, seed=cfg.seed, journal=journal, advance=bar.advance
+                )
         best = search.best_of(trials)
         shares = search.importances(cfg.tune_head, trials, seed=cfg.seed)
         found = {

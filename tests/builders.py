@@ -1,5 +1,6 @@
 """Small inputs for tests: images, features, augmentation settings and draws, and a network to train."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,23 +8,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src import augmentation, training
+from src import augmentation, params, training
 from src.artifacts import Split
 from src.augmentation import COLUMNS, View
 from src.backbones import Backbone, load_backbone
 from src.feature_batches import FeatureBatches
 from src.heads import build_head, join
 from src.image_batches import ImageBatches
-from src.optimizers import build_optimizer, parameter_groups
-from src.params import Augment
+from src.optimizers import EPSILON, build_optimizer
+from src.parameter_groups import parameter_groups
+from src.params import Augment, Finetune
 from src.params import Backbone as BackboneSettings
 from src.randomness import generator
-from src.training import Fitted, Recipe
+from src.training import Fitted
+from src.training_loop import Recipe
 
 NEUTRAL = 0.5  # the draw that changes nothing: the middle of every symmetric range
 EVERYTHING = {
     **{"flip": True, "crop_padding": 4, "rotation": 15.0, "translate": 0.1, "scale": 0.1, "shear": 10.0},
     **{"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.05, "erase_probability": 0.25},
+    "policy": "none",
 }
 PICO = "efficientnet_pico"
 SHIPPED = Path(__file__).parent.parent / "weights/efficientnet_pico_tinyimagenet64.safetensors"
@@ -33,7 +37,8 @@ CHOSEN |= {"schedule": "cosine"}
 
 def augment(**on: float) -> Augment:
     """Everything off but what is named."""
-    return Augment(**({name: type(value)(0) for name, value in EVERYTHING.items()} | on))
+    off = {name: type(value)(0) for name, value in EVERYTHING.items()} | {"policy": "none"}
+    return Augment(**(off | on))
 
 
 def draws(count: int = 1, **columns: float) -> Tensor:
@@ -78,13 +83,20 @@ def features(count: int = 40, *, name: str = "train", noise: float = 2.0, views:
 
 
 def images(
-    count: int = 32, *, name: str = "train", augment: Augment = OFF, resolution: int = 8, seed: int = 4
+    count: int = 32,
+    *,
+    name: str = "train",
+    augment: Augment = OFF,
+    resolution: int = 8,
+    seed: int = 4,
+    device: str = "cpu",
+    host: bool | None = None,
 ) -> ImageBatches:
     """Noise of four classes, 8 x 8 pixels: nothing to be learned but the images themselves."""
     pixels = torch.randint(256, (count, 3, 8, 8), generator=generator(name), dtype=torch.uint8)
     view = View(resolution=resolution, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     split = Split(images=pixels, labels=torch.arange(count) % 4, classes=tuple("abcd"))
-    return ImageBatches.of(split, torch.device("cpu"), view=view, augment=augment, seed=seed)
+    return ImageBatches.of(split, torch.device(device), view=view, augment=augment, seed=seed, host=host)
 
 
 def convolutional(dropout: float = 0.0) -> nn.Sequential:
@@ -111,9 +123,21 @@ def fit(
     seed: int = 0,
     **recipe: Any,
 ) -> Fitted:
-    built = build_optimizer(optimizer, parameter_groups(model, "head", lr=lr, weight_decay=0.01))
+    built = build_optimizer(optimizer, parameter_groups(model, "head", lr=lr, weight_decay=0.01), epsilon=EPSILON)
     settings = Recipe(**({"epochs": 3, "batch_size": 8, "schedule": "cosine"} | recipe))
     return training.fit(model, built, train, val, settings, seed=seed, advance=quiet)
+
+
+def finetune_settings(**changes: Any) -> Finetune:
+    """What params.yaml ships, but short and plain: the file may hold an experiment's values."""
+    plain: dict[str, Any] = {
+        **{"strategy": "full", "unfreeze_every": 1, "layer_decay": 0.75, "head": "trained", "epochs": 5},
+        **{"batch_size": 8, "micro_batch_size": None, "backbone_lr_ratio": 0.1, "optimizer": "adamw", "epsilon": 1e-3},
+        **{"schedule": "cosine", "warmup_epochs": 1, "weight_decay": 0.05, "label_smoothing": 0.0, "mixup": 0.0},
+        **{"cutmix": 0.0, "stochastic_depth": 0.2, "ema_decay": 0.0, "clip_norm": 0.0, "early_stopping": 0},
+        **{"precision": "float32", "compile": False, "sync_batch_norm": False},
+    }
+    return replace(params.load(SHIPPED.parent.parent / "params.yaml").finetune, **plain | changes)
 
 
 def backbone_settings(

@@ -1,8 +1,14 @@
 """Batches: an epoch visits every image once, in an order that seed and epoch alone decide; so does every other draw."""
 
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from src import augmentation, batches
 from src.feature_batches import FeatureBatches
@@ -19,6 +25,38 @@ def feature_batches(views: int = 3, count: int = 10) -> FeatureBatches:
     """Features that say which view and image they belong to: (view, image)."""
     features = torch.cartesian_prod(torch.arange(views), torch.arange(count)).view(views, count, 2).half()
     return FeatureBatches(features=features, labels=torch.arange(count) % 4, classes=tuple("abcd"), seed=5)
+
+
+SOURCES = pytest.mark.parametrize("source", [image_batches(), feature_batches()], ids=["images", "features"])
+
+
+class Calls(TorchFunctionMode):
+    """Counts the calls of each torch function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of: Counter[str] = Counter()
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.of[function.__name__] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def by_rank(monkeypatch: pytest.MonkeyPatch, processes: int, read: Callable[[], list[Any]]) -> list[list[Any]]:
+    """What each of so many processes reads; torchrun tells them apart by these variables."""
+    found = []
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    for rank in range(processes):
+        monkeypatch.setenv("RANK", str(rank))
+        found.append(read())
+    monkeypatch.undo()
+    return found
+
+
+def same(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+    return len(first) == len(second) and all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def epoch_of(source: ImageBatches | FeatureBatches, epoch: int, batch_size: int = 4) -> tuple[Tensor, Tensor]:
@@ -101,6 +139,69 @@ def test_each_epoch_augments_the_images_anew() -> None:
     source = image_batches()
     rows = [epoch_of(source, epoch)[0][torch.cat(batches.shuffle(11, 4, 3, epoch)).argsort()] for epoch in (1, 2)]
     assert bool(((rows[0] - rows[1]).abs().amax((1, 2, 3)) > 0.01).all())
+
+
+@SOURCES
+@pytest.mark.parametrize("start", range(5))
+def test_an_epoch_goes_on_from_any_batch_with_the_same_bits(source: Any, start: int) -> None:
+    whole, rest = list(source.shuffled(2, 3)), list(source.shuffled(2, 3, start=start))
+    assert (len(whole), len(rest)) == (4, 4 - start)
+    assert all(same(batch, again) for batch, again in zip(whole[start:], rest, strict=True))
+
+
+@SOURCES
+def test_the_batches_before_the_first_cost_nothing(source: Any) -> None:
+    with Calls() as calls:
+        assert len(list(source.shuffled(2, 3, start=3))) == 1
+    assert calls.of["index_select"] == 1
+    assert calls.of["grid_sample"] <= 1
+
+
+def test_order_and_draws_travel_to_the_device_once_an_epoch_and_not_with_each_batch() -> None:
+    """On an accelerator, each copy makes the host wait for all steps so far. `meta` stands for one: it has no data."""
+    features = feature_batches(count=11)
+    device = {"features": features.features.to("meta"), "labels": features.labels.to("meta")}
+    of_images = images(11, augment=augment(**EVERYTHING), device="meta")
+    for source, expected in ((replace(features, **device), 1), (of_images, 3)):  # for images, of labels and draws, too
+        copies = []
+        for batch_size in (2, 11):
+            with Calls() as calls:
+                assert len(list(source.shuffled(1, batch_size))) == -(-11 // batch_size)
+            copies.append(calls.of["to"])
+        assert copies == [expected, expected]
+
+
+@SOURCES
+@pytest.mark.parametrize("processes", [2, 3])
+def test_the_processes_parts_of_each_batch_are_the_batch(
+    source: Any, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = list(source.shuffled(1, 4, start=1))
+    parts = by_rank(monkeypatch, processes, lambda: list(source.shuffled(1, 4, start=1)))
+    assert len(whole) == 2
+    for number, batch in enumerate(whole):
+        own = [of_rank[number] for of_rank in parts]
+        assert same(batch, [torch.cat(column) for column in zip(*own, strict=True)])
+        sizes = [len(labels) for _, labels in own]
+        assert max(sizes) - min(sizes) <= 1
+    assert all(len(of_rank) == len(whole) for of_rank in parts)
+
+
+@SOURCES
+@pytest.mark.parametrize("processes", [2, 3, 12])
+def test_the_processes_parts_of_a_split_are_the_split_in_stored_order(
+    source: Any, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of more processes than images, too: the last ones then have none."""
+    parts = by_rank(monkeypatch, processes, lambda: list(source.clean(2)))
+    assert torch.equal(torch.cat([batch for of_rank in parts for batch in of_rank]), torch.cat(list(source.clean(11))))
+    sizes = [sum(map(len, of_rank)) for of_rank in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_every_process_sees_all_of_a_numbered_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = list(image_batches().augmented(1, 4))
+    assert all(same(view, whole) for view in by_rank(monkeypatch, 2, lambda: list(image_batches().augmented(1, 4))))
 
 
 def test_reading_batches_leaves_the_global_generator_alone() -> None:

@@ -28,7 +28,7 @@ def test_the_curve_has_the_columns_that_the_plots_read() -> None:
     columns = ["epoch", "train_loss", "train_accuracy", "head_lr", "gradient_norm", "val_accuracy", "val_loss"]
     assert [sorted(row) for row in fitted.curve] == [sorted(columns)] * 2
     assert [row["epoch"] for row in fitted.curve] == [1, 2]
-    assert fitted.images_per_second > 0
+    assert fitted.machine["images_per_second"] > 0
 
 
 @pytest.mark.parametrize(

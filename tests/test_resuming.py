@@ -1,5 +1,7 @@
-"""Resuming: state is found again under the same settings, inputs, code and threads, and under no others."""
+"""Resuming: state is found again under the same settings, inputs, code and machine, and under no others."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +9,9 @@ import pytest
 import torch
 
 from src import artifacts, resuming
+
+ROOT = Path(__file__).parent.parent
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -20,17 +25,30 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     torch.set_num_threads(before)
 
 
-def folder(stage: str = "tune_head", **settings: object) -> Path:
-    return resuming.folder(stage, {"seed": 0} | settings, ["input.pt"])
+def folder(stage: str = "tune_head", *, finish: bool = True, **settings: object) -> Path:
+    """The folder of a stage that ends well, or breaks off."""
+    try:
+        with resuming.held(stage, {"seed": 0} | settings, ["input.pt", None], CPU) as found:
+            artifacts.write_text("state", found / "state")
+            if not finish:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    return found
 
 
-def test_state_lies_in_the_main_checkout_by_stage_and_is_not_created(checkout: Path) -> None:
+def test_state_lies_in_the_main_checkout_by_stage(checkout: Path) -> None:
     assert folder().parent == (checkout / "main/.resume/tune_head").resolve()
-    assert not (checkout / "main").exists()
 
 
 def test_the_same_settings_inputs_and_code_find_the_same_state() -> None:
-    assert folder() == folder()
+    assert folder(finish=False) == folder()
+
+
+def test_state_is_kept_after_the_stage_ended_well() -> None:
+    assert (folder() / "state").exists()
+    with resuming.held("tune_head", {"seed": 0}, ["input.pt"], CPU) as again:
+        assert (again / "state").read_text() == "state"
 
 
 def test_other_settings_or_another_stage_find_no_state() -> None:
@@ -38,13 +56,84 @@ def test_other_settings_or_another_stage_find_no_state() -> None:
     assert len(found) == 4
 
 
-def test_a_changed_input_finds_no_state() -> None:
+@pytest.mark.parametrize("change", ["input", "threads", "deterministic library", "device"])
+def test_whatever_could_change_the_result_finds_no_state(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = folder()
-    artifacts.write_text("other features", "input.pt")
+    if change == "input":
+        artifacts.write_text("other features", "input.pt")
+    elif change == "threads":
+        torch.set_num_threads(torch.get_num_threads() + 1)
+    elif change == "device":
+        monkeypatch.setattr("src.devices.describe", lambda device: {"device": "another", "threads": 2})
+    else:
+        monkeypatch.setattr("src.resuming.metadata.version", lambda name: "99")
     assert folder() != before
 
 
-def test_another_number_of_threads_finds_no_state() -> None:
-    before = folder()
-    torch.set_num_threads(torch.get_num_threads() + 1)
-    assert folder() != before
+def test_the_next_start_under_another_key_deletes_the_state_and_says_what_changed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = folder(lr=0.1, finish=False)
+    after = folder(lr=0.2)
+    assert not before.exists()
+    assert after.exists()
+    said = capsys.readouterr().out
+    assert said == "starts over: an unfinished run was under other conditions; changed: settings.lr\n"
+
+
+def test_a_finished_run_is_replaced_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    before = folder(lr=0.1)
+    folder(lr=0.2)
+    assert not before.exists()
+    assert capsys.readouterr().out == ""
+
+
+def test_what_a_kill_left_half_written_is_deleted() -> None:
+    torn = folder(finish=False) / ".checkpoint.00000001.pt.123.tmp"
+    torn.touch()
+    folder()
+    assert not torn.exists()
+
+
+HOLDER = """
+import sys, time, torch
+from src import resuming
+with resuming.held("tune_head", {"seed": int(sys.argv[1])}, ["input.pt"], torch.device("cpu")) as folder:
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(checkout: Path, request: pytest.FixtureRequest) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
+    """Another process that works under the seed of the test's parameter, and its folder."""
+    threads = f"import torch; torch.set_num_threads({torch.get_num_threads()})\n"
+    command = [
+        sys.executable,
+        "-c",
+        threads + HOLDER.replace("from src", f"sys.path[0] = {str(ROOT)!r}; from src"),
+        "0",
+    ]
+    command[-1] = str(request.param)
+    process = subprocess.Popen(command, cwd=checkout, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield process, Path(process.stdout.readline().strip())
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("holder", [1], indirect=True)
+def test_an_experiment_that_runs_beside_this_one_keeps_its_state(holder: tuple[object, Path]) -> None:
+    folder()
+    assert (holder[1] / "identity.json").exists()
+
+
+@pytest.mark.parametrize("holder", [0], indirect=True)
+def test_two_processes_never_share_a_state(holder: tuple["subprocess.Popen[str]", Path]) -> None:
+    process, place = holder
+    with pytest.raises(ValueError, match=rf"in use by process {process.pid}: wait until it ends, or stop it"):
+        artifacts.locked(place / "lock").__enter__()
+    process.kill()
+    process.wait()
+    with artifacts.locked(place / "lock"):
+        pass  # a killed process holds nothing

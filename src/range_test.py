@@ -1,0 +1,140 @@
+"""The learning-rate range test: train at ever higher rates for a few epochs at most, and see where the loss falls.
+
+Source: Smith, arXiv:1506.01186, section 3.3, whose rates rise linearly and who looks at accuracy; here they rise
+geometrically and the training loss is looked at, as in fastai's `lr_find`. N images.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import nn
+
+from src import mixing
+from src.batches import Batches
+from src.randomness import seed_of
+from src.steps import Batch, Stepper
+from src.training_loop import Recipe
+
+DECAY = 0.98  # of the smoothed loss, at most: fastai's
+AVERAGED = 0.1  # share of the steps that the smoothed loss looks back over, at most
+DIVERGED = 4.0  # times its minimum: where the test ends; fastai's
+SKIPPED = 0.1  # of the rows, the first, whose average is over too few losses: fastai's plot leaves out 10 of 100
+
+Row = dict[str, float]
+
+
+def run(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    train: Batches,
+    recipe: Recipe,
+    *,
+    seed: int,
+    low: float = 1e-6,
+    high: float = 1.0,
+    steps: int = 100,
+    advance: Callable[[int], None],
+) -> list[Row]:
+    """Train `model` at rates from `low` to `high`, one step each: rows of learning_rate, loss and smoothed (nats).
+
+    All of the model trains, in place: it is worth nothing afterwards. The test ends early, with the row in which it
+    happens, once the smoothed loss is more than 4 times its minimum; and before the row of a loss that is not finite.
+
+    The smoothed loss is an exponential average, its bias corrected as in Adam (arXiv:1412.6980, section 3). fastai's
+    decay of 0.98 looks back over 50 steps; with fewer than 500 steps, ours looks back over a tenth of them, because an
+    average that looks back over half the test puts every fall too high.
+
+    Args:
+        optimizer: its groups hold their peak rates as `initial_lr`, whose ratios stay; the highest is at the rate of
+            the row. Under params.yaml it is the head's, which `lr` names.
+        recipe: batch size, loss, precision and clipping; what belongs to schedules and epochs is left out.
+        seed: of dropout and mixing.
+        steps: at most; epochs follow each other until they are taken.
+        advance: told the number of images after each step.
+    """
+    stepper = Stepper(
+        model=model.train(),
+        optimizer=optimizer,
+        device=train.labels.device,
+        precision=recipe.precision,
+        label_smoothing=recipe.label_smoothing,
+        clip_norm=recipe.clip_norm,
+        part=recipe.micro_batch_size,
+        compiled=False,  # compiling would take longer than the test
+    )
+    rows: list[Row] = []
+    decay, average = smoothing(steps), 0.0
+    for step, (rate, batch) in enumerate(zip(rates(low, high, steps), _batches(train, recipe, seed), strict=False)):
+        set_rates(optimizer, rate)
+        taken = stepper.take(batch, total=len(batch.labels), seed=seed_of(seed, "range test", step))
+        loss = taken.loss.item()
+        if not math.isfinite(loss):
+            break
+        average = decay * average + (1 - decay) * loss
+        rows.append({"learning_rate": rate, "loss": loss, "smoothed": average / (1 - decay ** (step + 1))})
+        advance(len(batch.labels))
+        if rows[-1]["smoothed"] > DIVERGED * min(row["smoothed"] for row in rows):
+            break
+    return rows
+
+
+def rates(low: float, high: float, steps: int) -> list[float]:
+    """`steps` rates from `low` to `high`, each the same multiple of the one before."""
+    return [low * (high / low) ** (step / max(1, steps - 1)) for step in range(steps)]
+
+
+def smoothing(steps: int) -> float:
+    """Decay of the smoothed loss in a test of `steps`."""
+    return min(DECAY, max(0.0, 1 - 1 / (AVERAGED * steps)))
+
+
+def set_rates(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Scale the peak rates of all groups alike, so that the highest becomes `rate`."""
+    highest = max(group["initial_lr"] for group in optimizer.param_groups)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["initial_lr"] / highest
+
+
+def suggest(rows: Sequence[Row]) -> float:
+    """The rate at which the smoothed loss falls fastest per unit of log rate, on its way to its minimum.
+
+    Source: the rule `steep` of fastai's `lr_find`. We depart from it in that slopes are central differences, and that
+    neither the first tenth of the rows nor what follows the minimum counts: there, noise falls fastest.
+
+    Raises:
+        ValueError: the smoothed loss falls nowhere between the two.
+    """
+    first = int(SKIPPED * len(rows))
+    losses, logs = (torch.tensor(values, dtype=torch.float64) for values in _columns(rows))
+    lowest = int(losses.argmin()) if len(rows) else 0
+    if lowest <= first:
+        raise ValueError(
+            f"the loss falls at none of the {len(rows)} learning rates that were tried: there is none to suggest; "
+            "the weights may be as good already as training makes them"
+        )
+    slopes = torch.gradient(losses, spacing=(logs,))[0][first : lowest + 1]
+    return rows[first + int(slopes.argmin())]["learning_rate"]
+
+
+def _columns(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
+    return [row["smoothed"] for row in rows], [math.log(row["learning_rate"]) for row in rows]
+
+
+def _batches(train: Batches, recipe: Recipe, seed: int) -> Iterator[Batch]:
+    """Epoch after epoch, mixed as the recipe says."""
+    for epoch in itertools.count(1):
+        draws = None
+        if recipe.mixup or recipe.cutmix:
+            mix_seed = seed_of(seed, "mix", epoch)
+            draws = mixing.draw(len(train.labels), mixup=recipe.mixup, cutmix=recipe.cutmix, seed=mix_seed)
+        start = 0
+        for inputs, labels in train.shuffled(epoch, recipe.batch_size):
+            if draws is None:
+                yield Batch(inputs=inputs, labels=labels)
+                continue
+            drawn = draws[start : start + len(labels)].to(labels.device)
+            mixed, kept = mixing.mix(inputs, drawn)
+            yield Batch(inputs=mixed, labels=labels, partners=labels.roll(1, 0), kept=kept)
+            start += len(labels)

@@ -1,0 +1,73 @@
+"""What the steps of an epoch leave behind, kept on the device so that no step waits for the host."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from src.steps import Step
+
+STEPS_BETWEEN_CHECKS = 50  # of an accelerator, which asking after every step would stop
+
+
+class Record:
+    """Losses, right answers and gradient norms of one epoch of `steps`.
+
+    Args:
+        skips: a step whose loss or gradient is not finite was left out (float16), and is no error.
+
+    Attributes:
+        step: how many have been taken, which is the index of the next.
+    """
+
+    def __init__(self, steps: int, device: torch.device, *, skips: bool) -> None:
+        self.skips, self.step = skips, 0
+        self.losses, self.norms = torch.zeros(2, steps, device=device).unbind()
+        self.correct = torch.zeros((), dtype=torch.int64, device=device)
+        self._interval = 1 if device.type == "cpu" else STEPS_BETWEEN_CHECKS
+
+    def add(self, taken: Step) -> None:
+        self.losses[self.step], self.norms[self.step] = taken.loss, taken.norm
+        self.correct += taken.correct.long()
+        self.step += 1
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to look for numbers that are not finite."""
+        return self.step % self._interval == 0
+
+    def first_broken(self) -> int | None:
+        """Index of the first step, of those taken, whose loss or gradient is not finite; none where all are skipped."""
+        broken = ~self._usable()
+        if not broken.any() or (self.skips and not broken.all()):
+            return None
+        return int(broken.nonzero()[0])
+
+    def row(self, sizes: Sequence[int]) -> dict[str, Any]:
+        """Means over the epoch's images, of steps that were not left out; `sizes` are images per step."""
+        usable = self._usable()
+        weight = torch.tensor(sizes, dtype=torch.float64).to(usable.device) * usable
+        skipped = {"skipped_steps": int((~usable).sum())} if self.skips else {}
+        return {
+            "train_loss": (self.losses.nan_to_num(0, 0, 0).double() * weight / weight.sum()).sum().item(),
+            "train_accuracy": self.correct.item() / sum(sizes),
+            "gradient_norm": self.norms[usable].double().mean().item(),
+        } | skipped
+
+    def clear(self) -> None:
+        """Begin the next epoch."""
+        self.step = 0
+        self.correct.zero_()
+
+    def state(self) -> dict[str, Any]:
+        return {"step": self.step, "losses": self.losses, "norms": self.norms, "correct": self.correct}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.step = state["step"]
+        for name in ("losses", "norms", "correct"):
+            getattr(self, name).copy_(state[name])
+
+    def _usable(self) -> Tensor:
+        taken = slice(self.step)
+        return self.losses[taken].isfinite() & self.norms[taken].isfinite()

@@ -1,0 +1,231 @@
+"""A model in training, step by step: what persists from one step to the next, and from a kill to the next start.
+
+Randomness is a function of (seed, epoch, step), so a run's state is its tensors and where it is; restored from a
+checkpoint, it ends with the bytes of an undisturbed one. N images, K classes.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from src import console, distributed, mixing
+from src.averaging import MovingAverage
+from src.batches import Batches, steps_per_epoch
+from src.checkpoints import Checkpoints
+from src.precision import resolve
+from src.randomness import seed_of
+from src.records import Record
+from src.schedules import learning_rate_factor
+from src.steps import SMALLEST_PART, Batch, Stepper
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train; fields as in params.yaml, 0 for off."""
+
+    epochs: int
+    batch_size: int
+    schedule: str
+    micro_batch_size: int | None = None
+    warmup_epochs: int = 0
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    ema_decay: float = 0.0
+    clip_norm: float = 0.0
+    early_stopping: int = 0
+    precision: str = "float32"
+    compile: bool = False
+    checkpoint_minutes: float = math.inf
+
+
+def _rank(row: dict[str, Any]) -> tuple[float, float]:
+    return row["val_accuracy"], -row["val_loss"]
+
+
+@dataclass(kw_only=True)
+class Loop:
+    """A model in training: what persists from one step to the next."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    train: Batches
+    recipe: Recipe
+    seed: int
+    checkpoints: Checkpoints
+    epoch: int = 1
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        recipe, count, device = self.recipe, len(self.train.labels), self.train.labels.device
+        self.averaged = MovingAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
+        self.steps = steps_per_epoch(count, recipe.batch_size)
+        self.sizes = [len(part) for part in torch.arange(count).tensor_split(self.steps)]
+        most = max(1, min(self.sizes) // SMALLEST_PART)
+        if distributed.processes() > most:
+            raise ValueError(
+                f"LAUNCHER starts {distributed.processes()} processes, of which some would have less than "
+                f"{SMALLEST_PART} images of a batch; allowed with these batches: at most {most}"
+            )
+        self.record = Record(self.steps, device, skips=resolve(recipe.precision, device) == "float16")
+        self.stepper = Stepper(
+            model=self.model,
+            optimizer=self.optimizer,
+            device=device,
+            precision=recipe.precision,
+            label_smoothing=recipe.label_smoothing,
+            clip_norm=recipe.clip_norm,
+            part=recipe.micro_batch_size,
+            compiled=recipe.compile,
+        )
+        self.seconds, self.trained = 0.0, 0  # of training steps in this process
+        self.written = time.monotonic()  # when the last checkpoint was
+        self._restore()
+
+    @property
+    def judged(self) -> nn.Module:
+        """The weights that validation judges and the stage keeps."""
+        return self.model if self.averaged is None else self.averaged.model
+
+    @property
+    def best(self) -> dict[str, Any]:
+        return max(self.curve, key=_rank)
+
+    @property
+    def finished(self) -> bool:
+        patience = self.recipe.early_stopping
+        stale = bool(patience and self.curve) and len(self.curve) - self.best["epoch"] >= patience
+        return stale or self.epoch > self.recipe.epochs
+
+    @property
+    def advice(self) -> str:
+        state = f"; the last good state is {self.checkpoints.path}" if self.checkpoints.path else ""
+        return f"lower the learning rate{state}"
+
+    def train_epoch(self, advance: Callable[[int], None]) -> dict[str, Any]:
+        """The rest of an epoch's pass over the data; its row of the curve, validation still missing."""
+        start = time.perf_counter()
+        batch_size, device = self.recipe.batch_size, self.train.labels.device
+        mixes = self._mixes(device)
+        for inputs, labels in self.train.shuffled(self.epoch, batch_size, start=self.record.step):
+            step = self.record.step
+            total = self.sizes[step]
+            self._set_rates(step)
+            seed = seed_of(self.seed, "step", self.epoch, step, distributed.rank())
+            taken = self.stepper.take(self._batch(inputs, labels, mixes), total=total, seed=seed)
+            if self.averaged is not None:
+                self.averaged.update()
+            self.record.add(taken)
+            self.trained += total
+            if self.record.due:
+                self._check_finite()
+            if time.monotonic() - self.written >= 60 * self.recipe.checkpoint_minutes and self.record.step < self.steps:
+                self._write()
+            advance(total)
+        self._check_finite()
+        self.seconds += time.perf_counter() - start
+        return {"epoch": self.epoch} | self.record.row(self.sizes) | self._rates()
+
+    def end_epoch(self, row: dict[str, Any]) -> None:
+        """Note the row, keep the weights where they are the best, and write a checkpoint."""
+        self.curve.append(row)
+        if self.best is row:
+            self.best_state = copy.deepcopy(self.judged.state_dict())
+        self.epoch += 1
+        self.record.clear()
+        self._write()
+
+    def machine(self) -> dict[str, Any]:
+        """What may differ from run to run."""
+        return {
+            "images_per_second": round(self.trained / self.seconds, 1) if self.seconds else None,
+            "precision": resolve(self.recipe.precision, self.train.labels.device),
+            "compiled": self.stepper.compiled,
+            "micro_batch_size": self.stepper.part or self.recipe.batch_size,
+            "processes": distributed.processes(),
+        }
+
+    def _mixes(self, device: torch.device) -> list[Tensor] | None:
+        """What is mixed into the images of each batch, drawn for the whole epoch at once."""
+        recipe, count = self.recipe, len(self.train.labels)
+        if not recipe.mixup and not recipe.cutmix:
+            return None
+        seed = seed_of(self.seed, "mix", self.epoch)
+        draws = mixing.draw(count, mixup=recipe.mixup, cutmix=recipe.cutmix, seed=seed).to(device)
+        return [distributed.own_part(part) for part in draws.split(self.sizes)]
+
+    def _batch(self, inputs: Tensor, labels: Tensor, mixes: list[Tensor] | None) -> Batch:
+        if mixes is None:
+            return Batch(inputs=inputs, labels=labels)
+        mixed, kept = mixing.mix(inputs, mixes[self.record.step])
+        return Batch(inputs=mixed, labels=labels, partners=labels.roll(1, 0), kept=kept)
+
+    def _set_rates(self, step: int) -> None:
+        recipe, steps = self.recipe, self.steps
+        factor = learning_rate_factor(
+            recipe.schedule,
+            (self.epoch - 1) * steps + step,
+            total=recipe.epochs * steps,
+            warmup=recipe.warmup_epochs * steps,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    def _rates(self) -> dict[str, float]:
+        return {f"{group['name']}_lr": group["lr"] for group in self.optimizer.param_groups}
+
+    def _check_finite(self) -> None:
+        step = self.record.first_broken()
+        if step is None:
+            return
+        self._set_rates(step)
+        rates = ", ".join(f"{name} {rate:.3g}" for name, rate in self._rates().items())
+        loss, norm = self.record.losses[step].item(), self.record.norms[step].item()
+        what = f"training loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
+        raise FloatingPointError(
+            f"{what} at epoch {self.epoch}, step {step + 1} of {self.steps} ({rates}); {self.advice}"
+        )
+
+    def _write(self) -> None:
+        if self.record.step:
+            self._check_finite()  # a broken state is no good one
+        self.checkpoints.write(
+            {
+                "epoch": self.epoch,
+                "images": (self.epoch - 1) * sum(self.sizes) + sum(self.sizes[: self.record.step]),
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "averaged": self.averaged.state() if self.averaged else None,
+                "stepper": self.stepper.state(),
+                "record": self.record.state(),
+                "curve": self.curve,
+                "best_state": self.best_state,
+            }
+        )
+        self.written = time.monotonic()
+
+    def _restore(self) -> None:
+        state = self.checkpoints.state
+        if state is None:
+            return
+        self.epoch, self.curve, self.best_state = state["epoch"], state["curve"], state["best_state"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.averaged is not None:
+            self.averaged.restore(state["averaged"])
+        self.stepper.restore(state["stepper"])
+        self.record.restore(state["record"])
+        self.checkpoints.state = None  # as large as all of the above
+        if self.finished:
+            console.say("training was finished before; `make clean-resume` makes it begin again")
+        else:
+            console.say(
+                f"goes on at epoch {self.epoch} of {self.recipe.epochs}, step {self.record.step + 1} of {self.steps}"
+            )

@@ -1,0 +1,42 @@
+"""Train at ever higher learning rates for a moment, and suggest one for `finetune`.  `python -m stages.find_lr`
+
+No stage of dvc.yaml: it decides nothing, and the network that it trains is thrown away.
+"""
+
+from pathlib import Path
+
+from src import artifacts, backbones, console, devices, finetuning, params, plots, range_test
+from src.image_batches import ImageBatches
+
+IMAGES, HEAD, HEAD_WEIGHTS = "data/images/train.pt", "models/best_head.json", "models/frozen_head.pt"
+BEFORE = "run `dvc repro train_frozen` first"
+STEPS = 100
+
+
+def main() -> None:
+    cfg = params.load()
+    for path in (IMAGES, HEAD, HEAD_WEIGHTS):
+        if not Path(path).is_file():
+            raise ValueError(f"{path} does not exist: {BEFORE}")
+    device = devices.choose(deterministic=cfg.deterministic)
+    backbone = backbones.load_backbone(cfg.backbone, seed=cfg.seed)
+    split = artifacts.load_split(IMAGES)
+    train = ImageBatches.of(split, device, view=backbone.view, augment=cfg.augment, seed=cfg.seed)
+    best, weights = artifacts.read_json(HEAD), artifacts.load(HEAD_WEIGHTS)
+    try:
+        network = finetuning.assemble(
+            backbone, best, weights, cfg.finetune, classes=len(split.classes), seed=cfg.seed
+        ).to(device)
+    except RuntimeError:  # of load_state_dict: DVC, which would have noticed, does not start this script
+        raise ValueError(f"{HEAD_WEIGHTS} is no head for {cfg.backbone.name} on these images: {BEFORE}") from None
+    optimizer, recipe = finetuning.optimizer(network, cfg.finetune, lr=cfg.lr), finetuning.recipe(cfg.finetune)
+    with console.progress(STEPS * recipe.batch_size, "images", "find_lr") as bar:
+        rows = range_test.run(network, optimizer, train, recipe, seed=cfg.seed, steps=STEPS, advance=bar.advance)
+    artifacts.write_csv(rows, "plots/find_lr/curve.csv")
+    rate = float(f"{range_test.suggest(rows):.2g}")
+    artifacts.write_text(plots.range_test(rows, rate), "plots/find_lr/curve.svg")
+    console.say(f"find_lr: the loss falls fastest at lr {rate:g}; try: dvc exp run -S lr={rate:g}")
+
+
+if __name__ == "__main__":
+    console.run(main)
