@@ -17,8 +17,10 @@ from benchmarks import timing
 from src import backbones, devices, features, params
 from src.augmentation import View
 from src.image_batches import ImageBatches
+from src.precision import autocast
 
 TARGET = 0.9
+PRECISION = "auto"  # as the stage: bfloat16 on a GPU that has it, else float32
 PLAN = (("efficientnet_pico", 64, 16384), ("efficientnet_b0", 64, 4096), ("efficientnet_b0", 224, 256))
 
 
@@ -31,7 +33,7 @@ def random_images(count: int, device: torch.device, *, view: View, augment: para
 
 def bare_loop(network: nn.Module, inputs: list[Tensor]) -> Callable[[], None]:
     def run() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(PRECISION, inputs[0].device):
             for batch in inputs:
                 network(batch)
 
@@ -43,7 +45,14 @@ def extraction(
 ) -> Callable[[], None]:
     def run() -> None:
         features.extract(
-            network, batches, path, views=views, width=width, batch_size=batch_size, advance=lambda count: None
+            network,
+            batches,
+            path,
+            views=views,
+            width=width,
+            batch_size=batch_size,
+            advance=lambda count: None,
+            precision=PRECISION,
         )
 
     return run

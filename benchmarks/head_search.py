@@ -20,13 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import timing
-from benchmarks.extraction import extraction, random_images
+from benchmarks.extraction import PRECISION, extraction, random_images
 from src import backbones, devices, features, params
 from src.feature_batches import FeatureBatches
 from src.heads import build_head
 from src.image_batches import ImageBatches
 from src.optimizers import EPSILON, build_optimizer
 from src.parameter_groups import parameter_groups
+from src.precision import autocast
 from src.search import draw, search_heads
 from src.training import fit
 from src.training_loop import Recipe
@@ -48,13 +49,17 @@ class InLoop:
 
     def shuffled(self, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         for inputs, labels in self.images.shuffled(epoch, batch_size):
-            with torch.no_grad():
-                found = self.network(inputs)
-            yield found, labels
+            yield self._features(inputs), labels
 
     def clean(self, batch_size: int) -> Iterator[Tensor]:
         for inputs in self.images.clean(batch_size):
-            yield self.network(inputs)
+            yield self._features(inputs)
+
+    @torch.no_grad()
+    def _features(self, inputs: Tensor) -> Tensor:
+        with autocast(PRECISION, inputs.device):
+            found: Tensor = self.network(inputs)
+        return found.float()
 
 
 @dataclass(frozen=True, kw_only=True)

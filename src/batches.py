@@ -36,8 +36,10 @@ class Batches(Protocol):
         ...
 
 
-def steps_per_epoch(count: int, batch_size: int) -> int:
-    return math.ceil(count / batch_size)
+def batch_sizes(count: int, batch_size: int) -> list[int]:
+    """Images of each batch of an epoch: `batch_size` at most, and all but equal."""
+    steps = math.ceil(count / batch_size)
+    return [count // steps + (step < count % steps) for step in range(steps)]
 
 
 def shuffle(count: int, batch_size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
@@ -46,7 +48,8 @@ def shuffle(count: int, batch_size: int, seed: int, epoch: int) -> tuple[Tensor,
     Equal sizes keep the last batch from being tiny: batch normalisation cannot train on a single image.
     """
     order = torch.randperm(count, generator=generator(seed, "shuffle", epoch))
-    return order.tensor_split(steps_per_epoch(count, batch_size))
+    parts: tuple[Tensor, ...] = order.split(batch_sizes(count, batch_size))
+    return parts
 
 
 def own_order(count: int, batch_size: int, *, seed: int, epoch: int, start: int) -> tuple[Tensor, list[int]]:

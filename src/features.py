@@ -8,6 +8,7 @@ from torch import nn
 
 from src import artifacts
 from src.image_batches import ImageBatches
+from src.precision import autocast
 
 
 def freeze(network: nn.Module) -> nn.Module:
@@ -24,6 +25,7 @@ def extract(
     width: int,
     batch_size: int,
     advance: Callable[[int], None],
+    precision: str = "float32",
 ) -> None:
     """Write float16 features (1 + V, N, D), labels (N,) and classes to `path`; the first view is clean.
 
@@ -35,12 +37,18 @@ def extract(
         width: D.
         batch_size: images per forward pass.
         advance: told the number of images after each batch.
+        precision: of the network's products, as for training.
 
     Raises:
         FloatingPointError: a feature is too large for float16, or not a number.
     """
     shape = (1 + views, len(batches.labels), width)
-    with artifacts.scratch_tensor(shape, torch.float16, beside=path) as features, torch.inference_mode():
+    device = batches.labels.device
+    with (
+        artifacts.scratch_tensor(shape, torch.float16, beside=path) as features,
+        torch.inference_mode(),
+        autocast(precision, device),
+    ):
         for view, rows in enumerate(features):
             start = 0
             for inputs in batches.augmented(view, batch_size) if view else batches.clean(batch_size):

@@ -77,9 +77,8 @@ class ImageBatches:
         self, order: Tensor, sizes: int | list[int], draws: Tensor | None = None
     ) -> Generator[Tensor, None, None]:
         """Inputs in `order`, augmented where there are `draws` (one row for each of `order`)."""
-        device = self.labels.device
-        parts = order.split(sizes)
-        draws_of = [None] * len(parts) if draws is None else draws.to(device).split(sizes)
+        nothing = [None] * len(order.split(sizes))
+        draws_of = nothing if draws is None else draws.to(self.labels.device).split(sizes)
         with closing(self._stored(order, sizes)) as stored:  # at once, also when an image cannot be rendered
             for images, drawn in zip(stored, draws_of, strict=True):
                 yield augmentation.render(images, self.view, self.augment, drawn)

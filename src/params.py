@@ -69,6 +69,7 @@ class Augment:
 class Features:
     views: Annotated[int, Range(0, 1000)]
     batch_size: Count
+    precision: Precision
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,7 +100,7 @@ def learning_curves(curves: Mapping[str, pd.DataFrame], best_epochs: Mapping[str
     """Accuracy, loss and learning rates by epoch; a column of charts per method, its best epoch marked.
 
     Args:
-        curves: by method, columns epoch, {train,val}_{accuracy,loss}, head_lr and perhaps backbone_lr.
+        curves: by method, columns epoch, {train,val}_{accuracy,loss}, head_lr, perhaps backbone_lr or a rate per block.
         best_epochs: by method, the epoch whose weights were kept.
     """
     figure = Figure(figsize=(WIDTH, 7.2), layout="constrained")
@@ -112,10 +112,12 @@ def learning_curves(curves: Mapping[str, pd.DataFrame], best_epochs: Mapping[str
                 axes.plot(rows["epoch"], scale * rows[f"{split}_{quantity}"], color=COLOURS[method], **line)
             kept = rows[rows["epoch"] == best_epochs[method]]
             axes.plot(kept["epoch"], scale * kept[f"val_{quantity}"], "o", color=COLOURS[method], markersize=7)
-        for part, dashes in (("head", "-"), ("backbone", ":")):
-            if f"{part}_lr" in rows:
-                rates = rows[f"{part}_lr"]
-                column[2].plot(rows["epoch"], rates, dashes, color=COLOURS[method], marker=".", label=part)
+        parts = [
+            name.removesuffix("_lr") for name in rows if name.endswith("_lr")
+        ]  # the head, the backbone or its blocks
+        for part in parts:
+            dashes, label = "-" if part == "head" else ":", part if part in (parts[0], parts[-1]) else None
+            column[2].plot(rows["epoch"], rows[f"{part}_lr"], dashes, color=COLOURS[method], marker=".", label=label)
         column[2].set(yscale="log", xlabel="epoch")
         column[2].yaxis.set_major_formatter(LogFormatter())
         column[2].yaxis.set_minor_formatter(LogFormatter())  # silent where the major ticks suffice
@@ -212,10 +214,11 @@ def range_test(rows: Sequence[Mapping[str, float]], suggested: float) -> str:
     axes.plot(frame["learning_rate"], frame["smoothed"], color=COLOURS["finetuned"], linewidth=2.2, label="smoothed")
     axes.axvline(suggested, color=INK, linewidth=1, linestyle=(0, (2, 2)), label="_suggested")
     low, high = frame["smoothed"].min(), frame["smoothed"].iloc[: len(frame) // 2 + 1].max()
+    room = 0.5 * (high - low) + 0.01  # for the scatter; where the loss diverges, it leaves the chart
     axes.set(xscale="log", xlabel="learning rate of the head", ylabel="training loss, nats")
-    axes.set_ylim(
-        low - 0.25 * (high - low) - 0.01, high + 0.5 * (high - low) + 0.01
-    )  # a diverging end goes off the chart
+    axes.set_ylim(low - room, high + room)
+    axes.xaxis.set_major_formatter(LogFormatter())
+    axes.xaxis.set_minor_formatter(LogFormatter())
     axes.text(suggested, 0.97, f" {suggested:g}", transform=axes.get_xaxis_transform(), va="top")
     axes.grid(visible=True)
     _label_ends(axes)

@@ -40,6 +40,9 @@ AUTO: dict[str, tuple[float, float] | None] = {
     **{"Posterize": (8.0, 4.0), "Solarize": (1.0, 0.0), "AutoContrast": None, "Equalize": None, "Invert": None},
 }
 OPERATIONS = (*WIDE, "Invert")
+# Added before a level is rounded down: less than the tables' finest steps, and more than rounding errors, which would
+# decide, differently on each device, where the exact result is a whole level.
+MARGIN = 2**-11
 SIGNED = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", *COLOURS)
 
 Step = tuple[str, float, int | None]  # operation, probability, which of its magnitudes
@@ -195,18 +198,19 @@ def recolour(images: Tensor, operation: Operation) -> Tensor:
     """
     pixels = images.float()
     grey = _grey(pixels)  # (N, 1, H, H)
-    levels = images.flatten(2).long()
-    tables = _tables(images, levels, grey, operation)  # (N, 3, 256)
     sharpness = operation.chosen("Sharpness").view(-1, 1, 1, 1)
-    dull = torch.where(sharpness, _blurred(pixels), grey)
+    dull = torch.where(sharpness, _blurred(pixels), grey)  # (N, 3, H, H)
+    levels = images.flatten(2).long()
+    looked_up = _tables(images, levels, grey, operation).gather(2, levels).view_as(pixels)
     factor = 1 + operation.magnitude_of("Color", "Sharpness").view(-1, 1, 1, 1)
-    return torch.lerp(dull, tables.gather(2, levels).view_as(pixels), factor).clamp_(0, 255).to(torch.uint8)
+    return dull.lerp_(looked_up, factor).add_(MARGIN).clamp_(0, 255).to(torch.uint8)
 
 
 def _grey(pixels: Tensor) -> Tensor:
     """Luma in whole levels, as Pillow computes it, (N, 1, H, H)."""
-    red, green, blue = pixels.split(1, dim=1)
-    return (19595 * red).add_(green, alpha=38470).add_(blue, alpha=7471).add_(2**15).mul_(2**-16).floor_()
+    red, green, blue = pixels.unbind(1)
+    scaled = red.mul(19595).add_(green, alpha=38470).add_(blue, alpha=7471).add_(2**15)
+    return scaled.mul_(2**-16).floor_().unsqueeze(1)
 
 
 def _blurred(pixels: Tensor) -> Tensor:
@@ -234,7 +238,7 @@ def _tables(images: Tensor, levels: Tensor, grey: Tensor, operation: Operation) 
     stretched = torch.where(high > low, 255 * (every - low) / (high - low), every)
     table = torch.where(operation.chosen("AutoContrast").view(-1, 1, 1), stretched, table)
     table = torch.where(operation.chosen("Equalize").view(-1, 1, 1), _equalizing(levels, high.long()), table)
-    return table.clamp_(0, 255).floor_()
+    return table.add_(MARGIN).clamp_(0, 255).floor_()
 
 
 def _equalizing(levels: Tensor, highest: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from src.training_loop import Recipe
 DECAY = 0.98  # of the smoothed loss, at most: fastai's
 AVERAGED = 0.1  # share of the steps that the smoothed loss looks back over, at most
 DIVERGED = 4.0  # times its minimum: where the test ends; fastai's
+FALL = 0.05  # of the smoothed loss, at least, for a rate to be suggested
 SKIPPED = 0.1  # of the rows, the first, whose average is over too few losses: fastai's plot leaves out 10 of 100
 
 Row = dict[str, float]
@@ -104,22 +105,21 @@ def suggest(rows: Sequence[Row]) -> float:
     neither the first tenth of the rows nor what follows the minimum counts: there, noise falls fastest.
 
     Raises:
-        ValueError: the smoothed loss falls nowhere between the two.
+        ValueError: there are not even three rows, or the smoothed loss falls by less than a twentieth: that is noise.
     """
+    if len(rows) < 3:
+        raise ValueError(f"range test: the loss is finite in {len(rows)} steps only: there is no rate to suggest")
     first = int(SKIPPED * len(rows))
-    losses, logs = (torch.tensor(values, dtype=torch.float64) for values in _columns(rows))
-    lowest = int(losses.argmin()) if len(rows) else 0
-    if lowest <= first:
+    smoothed = [row["smoothed"] for row in rows]
+    lowest = min(range(first, len(rows)), key=smoothed.__getitem__)
+    if smoothed[lowest] > (1 - FALL) * smoothed[first]:
         raise ValueError(
-            f"the loss falls at none of the {len(rows)} learning rates that were tried: there is none to suggest; "
-            "the weights may be as good already as training makes them"
+            f"range test: the loss hardly falls in {len(rows)} steps, from {smoothed[first]:.3g} to "
+            f"{smoothed[lowest]:.3g} nats: there is no rate to suggest"
         )
-    slopes = torch.gradient(losses, spacing=(logs,))[0][first : lowest + 1]
-    return rows[first + int(slopes.argmin())]["learning_rate"]
-
-
-def _columns(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
-    return [row["smoothed"] for row in rows], [math.log(row["learning_rate"]) for row in rows]
+    logs = torch.tensor([math.log(row["learning_rate"]) for row in rows], dtype=torch.float64)
+    (slopes,) = torch.gradient(torch.tensor(smoothed, dtype=torch.float64), spacing=(logs,))
+    return rows[first + int(slopes[first : lowest + 1].argmin())]["learning_rate"]
 
 
 def _batches(train: Batches, recipe: Recipe, seed: int) -> Iterator[Batch]:

@@ -7,7 +7,7 @@ checkpoint, it ends with the bytes of an undisturbed one. N images, K classes.
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from src import console, distributed, mixing
 from src.averaging import MovingAverage
-from src.batches import Batches, steps_per_epoch
+from src.batches import Batches, batch_sizes
 from src.checkpoints import Checkpoints
 from src.precision import resolve
 from src.randomness import seed_of
@@ -49,6 +49,20 @@ def _rank(row: dict[str, Any]) -> tuple[float, float]:
     return row["val_accuracy"], -row["val_loss"]
 
 
+def epoch_batches(train: Batches, recipe: Recipe, *, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+    """This process's part of each batch of an epoch from number `start` on, mixed as the recipe says."""
+    count, device = len(train.labels), train.labels.device
+    batches = train.shuffled(epoch, recipe.batch_size, start)
+    if not recipe.mixup and not recipe.cutmix:
+        yield from (Batch(inputs=inputs, labels=labels) for inputs, labels in batches)
+        return
+    draws = mixing.draw(count, mixup=recipe.mixup, cutmix=recipe.cutmix, seed=seed_of(seed, "mix", epoch)).to(device)
+    parts = draws.split(batch_sizes(count, recipe.batch_size))[start:]
+    for (inputs, labels), part in zip(batches, parts, strict=True):
+        mixed, kept = mixing.mix(inputs, distributed.own_part(part))
+        yield Batch(inputs=mixed, labels=labels, partners=labels.roll(1, 0), kept=kept)
+
+
 @dataclass(kw_only=True)
 class Loop:
     """A model in training: what persists from one step to the next."""
@@ -66,8 +80,8 @@ class Loop:
     def __post_init__(self) -> None:
         recipe, count, device = self.recipe, len(self.train.labels), self.train.labels.device
         self.averaged = MovingAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
-        self.steps = steps_per_epoch(count, recipe.batch_size)
-        self.sizes = [len(part) for part in torch.arange(count).tensor_split(self.steps)]
+        self.sizes = batch_sizes(count, recipe.batch_size)
+        self.steps = len(self.sizes)
         most = max(1, min(self.sizes) // SMALLEST_PART)
         if distributed.processes() > most:
             raise ValueError(
@@ -112,14 +126,12 @@ class Loop:
     def train_epoch(self, advance: Callable[[int], None]) -> dict[str, Any]:
         """The rest of an epoch's pass over the data; its row of the curve, validation still missing."""
         start = time.perf_counter()
-        batch_size, device = self.recipe.batch_size, self.train.labels.device
-        mixes = self._mixes(device)
-        for inputs, labels in self.train.shuffled(self.epoch, batch_size, start=self.record.step):
+        for batch in epoch_batches(self.train, self.recipe, seed=self.seed, epoch=self.epoch, start=self.record.step):
             step = self.record.step
             total = self.sizes[step]
             self._set_rates(step)
             seed = seed_of(self.seed, "step", self.epoch, step, distributed.rank())
-            taken = self.stepper.take(self._batch(inputs, labels, mixes), total=total, seed=seed)
+            taken = self.stepper.take(batch, total=total, seed=seed)
             if self.averaged is not None:
                 self.averaged.update()
             self.record.add(taken)
@@ -151,21 +163,6 @@ class Loop:
             "micro_batch_size": self.stepper.part or self.recipe.batch_size,
             "processes": distributed.processes(),
         }
-
-    def _mixes(self, device: torch.device) -> list[Tensor] | None:
-        """What is mixed into the images of each batch, drawn for the whole epoch at once."""
-        recipe, count = self.recipe, len(self.train.labels)
-        if not recipe.mixup and not recipe.cutmix:
-            return None
-        seed = seed_of(self.seed, "mix", self.epoch)
-        draws = mixing.draw(count, mixup=recipe.mixup, cutmix=recipe.cutmix, seed=seed).to(device)
-        return [distributed.own_part(part) for part in draws.split(self.sizes)]
-
-    def _batch(self, inputs: Tensor, labels: Tensor, mixes: list[Tensor] | None) -> Batch:
-        if mixes is None:
-            return Batch(inputs=inputs, labels=labels)
-        mixed, kept = mixing.mix(inputs, mixes[self.record.step])
-        return Batch(inputs=mixed, labels=labels, partners=labels.roll(1, 0), kept=kept)
 
     def _set_rates(self, step: int) -> None:
         recipe, steps = self.recipe, self.steps

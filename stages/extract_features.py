@@ -29,6 +29,7 @@ def main() -> None:
                     width=backbone.width,
                     batch_size=cfg.features.batch_size,
                     advance=bar.advance,
+                    precision=cfg.features.precision,
                 )
         run.note(**devices.describe(device), **backbones.describe(cfg.backbone), resolution=backbone.view.resolution)
         run.note(images=total, images_per_second=round(total / (time.perf_counter() - start), 1))

@@ -27,18 +27,16 @@ NEUTRAL = 0.5  # the draw that changes nothing: the middle of every symmetric ra
 EVERYTHING = {
     **{"flip": True, "crop_padding": 4, "rotation": 15.0, "translate": 0.1, "scale": 0.1, "shear": 10.0},
     **{"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.05, "erase_probability": 0.25},
-    "policy": "none",
-}
+}  # and the policy, which a test names beside it
 PICO = "efficientnet_pico"
 SHIPPED = Path(__file__).parent.parent / "weights/efficientnet_pico_tinyimagenet64.safetensors"
 CHOSEN = {"classifier": "deep", "dropout": 0.3, "learning_rate": 0.005, "weight_decay": 0.01, "optimizer": "adamw"}
 CHOSEN |= {"schedule": "cosine"}
 
 
-def augment(**on: float) -> Augment:
+def augment(*, policy: str = "none", **on: float) -> Augment:
     """Everything off but what is named."""
-    off = {name: type(value)(0) for name, value in EVERYTHING.items()} | {"policy": "none"}
-    return Augment(**(off | on))
+    return Augment(**({name: type(value)(0) for name, value in EVERYTHING.items()} | on), policy=policy)
 
 
 def draws(count: int = 1, **columns: float) -> Tensor:

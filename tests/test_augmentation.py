@@ -153,30 +153,46 @@ def test_all_geometry_together_is_the_product_of_its_matrices(resolution: int, s
     torch.testing.assert_close(rendered, expected, atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize("policy", ["none", "trivialaugment", "autoaugment"])
 @pytest.mark.parametrize(("side", "resolution"), [(32, 32), (32, 64), (48, 32)])
-def test_an_image_does_not_depend_on_the_batch_it_is_in(side: int, resolution: int) -> None:
+def test_an_image_does_not_depend_on_the_batch_it_is_in(side: int, resolution: int, policy: str) -> None:
     view = View(resolution=resolution, mean=IMAGENET.mean, std=IMAGENET.std)
+    settings = augment(**EVERYTHING, policy=policy)
     images, uniform = noise(33, side), random_draws(33)
-    whole = augmentation.render(images, view, augment(**EVERYTHING), uniform)
+    whole = augmentation.render(images, view, settings, uniform)
     for rows in (torch.tensor([0]), torch.tensor([32, 7, 8]), torch.arange(17)):
-        assert torch.equal(augmentation.render(images[rows], view, augment(**EVERYTHING), uniform[rows]), whole[rows])
+        assert torch.equal(augmentation.render(images[rows], view, settings, uniform[rows]), whole[rows])
         assert torch.equal(augmentation.render(images[rows], view), augmentation.render(images, view)[rows])
 
 
+@pytest.mark.parametrize("policy", ["none", "trivialaugment", "autoaugment"])
 @pytest.mark.parametrize(("side", "resolution"), [(32, 32), (8, 40), (64, 32)])
-def test_the_result_is_float32_of_the_resolution_and_the_stored_images_stay(side: int, resolution: int) -> None:
+def test_the_result_is_float32_of_the_resolution_and_the_stored_images_stay(
+    side: int, resolution: int, policy: str
+) -> None:
     images = noise(2, side)
     before, state = images.clone(), torch.get_rng_state()
-    rendered = augmentation.render(images, raw(resolution), augment(**EVERYTHING), random_draws(2))
+    rendered = augmentation.render(images, raw(resolution), augment(**EVERYTHING, policy=policy), random_draws(2))
     assert (rendered.dtype, rendered.shape) == (torch.float32, (2, 3, resolution, resolution))
     assert torch.equal(images, before)
     assert torch.equal(torch.get_rng_state(), state), "augmentation drew from the global generator"
 
 
 def test_every_column_of_the_draws_is_used_by_some_change() -> None:
-    images, uniform = photo(1, 16), draws(1, flip=0.7, erase=0.1)
-    rendered = augmentation.render(images, raw(16), augment(**EVERYTHING), uniform)
+    """The policy's draws: Color, then Brightness, of which the first happens always and the second never."""
+    images, settings = photo(1, 16), augment(**EVERYTHING, policy="autoaugment")
+    uniform = draws(1, flip=0.7, erase=0.1, policy=6.5 / 25, policy_first=0.1, policy_second=0.95)
+    rendered = augmentation.render(images, raw(16), settings, uniform)
     for i, name in enumerate(COLUMNS):
         other = uniform.clone()
-        other[0, i] = 0.4 if name == "flip" else 0.9
-        assert not torch.equal(augmentation.render(images, raw(16), augment(**EVERYTHING), other), rendered), name
+        other[0, i] = {"flip": 0.4, "policy_second": 0.1}.get(name, 0.9)
+        assert not torch.equal(augmentation.render(images, raw(16), settings, other), rendered), name
+
+
+def test_draws_are_a_function_of_the_generator_in_which_the_policies_come_last() -> None:
+    """What they draw moves no other draw: with a policy or without one, an image is cropped and turned alike."""
+    first = random_draws(50, seed=3)
+    assert torch.equal(random_draws(50, seed=3), first)
+    assert not torch.equal(random_draws(50, seed=4), first)
+    assert torch.equal(first[:, :17], torch.rand(50, 17, generator=torch.Generator().manual_seed(3)))
+    assert first[:, 17:].flatten().unique().numel() == 150

@@ -71,7 +71,7 @@ def test_a_shuffle_is_a_permutation_in_batches_of_almost_equal_size(count: int, 
     assert torch.equal(torch.cat(parts).sort().values, torch.arange(count))
     assert max(sizes) - min(sizes) <= 1
     assert max(sizes) <= batch_size
-    assert len(parts) == batches.steps_per_epoch(count, batch_size) == -(-count // batch_size)
+    assert len(parts) == len(batches.batch_sizes(count, batch_size)) == -(-count // batch_size)
 
 
 def test_a_shuffle_depends_on_seed_and_epoch_alone() -> None:

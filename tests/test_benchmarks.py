@@ -1,5 +1,6 @@
 """The benchmarks compare like with like: same images, same kind of network. Nothing is timed here."""
 
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from tests.repository import ROOT, Repository
 
 CPU = torch.device("cpu")
 STEPS, BATCH = 2, 4
+RIVALS = {"torchvision": loaders.torchvision_loader}
+if importlib.util.find_spec("timm"):  # requirements-bench.txt
+    RIVALS["timm"] = loaders.timm_loader
 
 
 def settings() -> params.Params:
@@ -30,29 +34,25 @@ def test_windows_count_every_step_after_the_warm_up_once():
 
 
 def test_ours_and_each_rival_train_on_the_same_number_of_images():
-    pytest.importorskip("timm")
     seen: list[int] = []
     candidates = loaders.candidates(settings(), CPU, resolution=32, steps=STEPS, workers=0, advance=seen.append)
-    assert set(candidates) == {"ours"} | {
-        f"{rival}{layout}" for rival in ("torchvision", "timm") for layout in ("", ", contiguous")
-    }
+    assert set(candidates) == {"ours"} | {f"{rival}{layout}" for rival in RIVALS for layout in ("", ", contiguous")}
     for name, candidate in candidates.items():
         seen.clear()
         candidate()
         assert seen == [BATCH] * STEPS, name
 
 
-def test_every_loader_gives_normalised_batches_of_the_resolution_from_its_workers():
-    pytest.importorskip("timm")
+@pytest.mark.parametrize("rival", RIVALS)
+def test_a_rivals_workers_give_normalised_batches_of_the_resolution(rival):
     cfg = settings()
     _, view = finetuning.random_network("efficientnet_pico", 32, CPU)
     images = finetuning.random_images(BATCH, CPU, view=view, augment=cfg.augment)
-    for make in (loaders.torchvision_loader, loaders.timm_loader):
-        ((inputs, labels),) = make(images, cfg.augment, 48, batch_size=BATCH, workers=1)
-        assert inputs.shape == (BATCH, 3, 48, 48)
-        assert inputs.dtype == torch.float32
-        assert -2.2 < inputs.min() < 0 < inputs.max() < 2.7  # what black and white become under ImageNet's statistics
-        assert sorted(labels.tolist()) == sorted(images.labels.tolist())
+    ((inputs, labels),) = RIVALS[rival](images, cfg.augment, 48, batch_size=BATCH, workers=1)
+    assert inputs.shape == (BATCH, 3, 48, 48)
+    assert inputs.dtype == torch.float32
+    assert -2.2 < inputs.min() < 0 < inputs.max() < 2.7  # black and white under ImageNet's mean and deviation
+    assert sorted(labels.tolist()) == sorted(images.labels.tolist())
 
 
 def test_timms_network_is_as_large_as_ours():
@@ -111,7 +111,7 @@ def test_the_bytes_of_a_step_count_its_backward_pass_too():
     assert traffic.bytes_per_image(network, inputs, labels, "float32") > 2 * forward.bytes / len(inputs)
 
 
-def test_the_gpu_benchmarks_code_runs_on_a_processor(capsys):
+def test_the_gpu_benchmarks_code_runs_on_a_processor():
     bench = gpu.Bench(cfg=settings(), device=CPU, warm_up=1, window=1)
     steps = gpu.training_seconds(bench, "efficientnet_pico", 32, compiled=False)
     assert {name: len(seconds) for name, seconds in steps.items()} == {
@@ -121,8 +121,14 @@ def test_the_gpu_benchmarks_code_runs_on_a_processor(capsys):
     loader = gpu.loader_seconds(bench, "efficientnet_pico", compiled=False, workers=0)
     assert {name: len(seconds) for name, seconds in loader.items()} == {"ours": REPEATS, "DataLoader": REPEATS}
     assert len(gpu.extraction_seconds(bench, "efficientnet_pico", 32, count=BATCH)) == REPEATS
-    gpu.profile(bench, "efficientnet_pico", 32, copied=1000)
-    assert "MB per image" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_profile_names_operations_and_the_bound(capsys):
+    gpu.profile(gpu.Bench(cfg=settings(), device=CPU, warm_up=1, window=1), "efficientnet_pico", 32, copied=1000)
+    printed = capsys.readouterr().out
+    assert "aten::convolution_backward" in printed
+    assert "MB per image" in printed
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

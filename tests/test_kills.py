@@ -1,18 +1,82 @@
-"""kill -9 in the middle of a stage: the next `dvc repro` succeeds, with the same bytes as an undisturbed run."""
+"""kill -9 in the middle of a stage: the next start goes on, and ends with the same bytes as an undisturbed run."""
 
-import json
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
-from tests.repository import TINY, Repository
+from src import artifacts, training
+from src.checkpoints import Checkpoints
+from src.optimizers import EPSILON, build_optimizer
+from src.parameter_groups import parameter_groups
+from src.training_loop import Recipe
+from tests.builders import convolutional, images
+from tests.repository import ROOT, TINY, Repository
 
-LONGER = (*TINY, "tune_head.trials=8", "tune_head.epochs=60", "finetune.epochs=4")
+LONGER = (
+    *(*TINY, "tune_head.trials=8", "tune_head.epochs=60", "train_frozen.epochs=40", "finetune.epochs=4"),
+    "finetune.checkpoint_minutes=0",
+)
+
+
+def train(folder: Path, *, last: int | None = None) -> None:
+    """Train 3 epochs of 4 steps, with a checkpoint after each step; kill -9 this process after `last` of them."""
+    taken = 0
+
+    def advance(count: int) -> None:
+        nonlocal taken
+        taken += 1
+        if taken == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.set_num_threads(1)
+    model = convolutional(dropout=0.3)
+    groups = parameter_groups(model, "head", lr=0.01, weight_decay=0.01)
+    recipe = Recipe(
+        epochs=3, batch_size=8, schedule="cosine", mixup=0.2, cutmix=1.0, ema_decay=0.9, checkpoint_minutes=0.0
+    )
+    fitted = training.fit(
+        model,
+        build_optimizer("adamw", groups, epsilon=EPSILON),
+        images(32),
+        images(16, name="val"),
+        recipe,
+        seed=0,
+        advance=advance,
+        checkpoints=Checkpoints(folder),
+    )
+    artifacts.save(training.weights(model), folder / "weights.pt")
+    artifacts.write_csv(fitted.curve, folder / "curve.csv")
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """The number of threads afterwards as before."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_training_killed_in_an_epoch_goes_on_in_another_process_to_the_same_bytes(
+    tmp_path: Path, threads: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    script = f"from pathlib import Path; from tests.test_kills import train; train(Path({str(killed)!r}), last=6)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
+    assert not (killed / "weights.pt").exists()
+    train(killed)
+    assert capfd.readouterr().out == "goes on at epoch 2 of 3, step 3 of 4\n"
+    train(undisturbed)
+    for name in ("weights.pt", "curve.csv"):
+        assert (killed / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +87,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     return repository
 
 
-def kill_during(repository: Repository, stage: str, ready: Callable[[], bool], *, everything: bool) -> None:
-    """Start `dvc repro`, and kill -9 the process of `stage` (or DVC with it) as soon as it is `ready`."""
+def kill_during(repository: Repository, stage: str, ready: Callable[[], bool], *, everything: bool) -> str:
+    """Start `dvc repro`, and kill -9 the process of `stage` (or DVC with it) as soon as it is `ready`; what was said."""
     started = repository.start("dvc", "repro")
     deadline = time.monotonic() + 300
     while not (found := processes(repository, stage)) or not ready():
@@ -36,7 +100,7 @@ def kill_during(repository: Repository, stage: str, ready: Callable[[], bool], *
     else:
         found[0].kill()
     assert started.wait() != 0
-    started.communicate()
+    return started.communicate()[0]
 
 
 def processes(repository: Repository, stage: str) -> list[psutil.Process]:
@@ -56,47 +120,33 @@ def processes(repository: Repository, stage: str) -> list[psutil.Process]:
     return found
 
 
-def journals(repository: Repository) -> list[Path]:
-    return list((repository.folder / ".resume/tune_head").glob("*/trials.jsonl"))
-
-
-def running_for(seconds: float, repository: Repository, stage: str) -> Callable[[], bool]:
-    def ready() -> bool:
-        return any(time.time() - process.create_time() > seconds for process in processes(repository, stage))
-
-    return ready
+def kept(repository: Repository, stage: str, pattern: str) -> list[Path]:
+    """What `stage` keeps for its next start."""
+    return sorted((repository.folder / ".resume" / stage).glob(f"*/{pattern}"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("everything", [False, True], ids=["the stage", "dvc too"])
-def test_killed_head_search_goes_on_and_ends_with_the_same_bytes(
+def test_each_stage_that_trains_goes_on_after_a_kill_and_all_end_with_the_same_bytes(
     undisturbed: Repository, tmp_path: Path, everything: bool
 ) -> None:
     repository = Repository(tmp_path)
     repository.set_params(LONGER)
 
     def three_trials() -> bool:
-        return any(path.read_bytes().count(b"\n") >= 3 for path in journals(repository))
+        return any(path.read_bytes().count(b"\n") >= 3 for path in kept(repository, "tune_head", "trials.jsonl"))
+
+    def two_checkpoints_of(stage: str) -> Callable[[], bool]:
+        return lambda: len(kept(repository, stage, "checkpoint.*")) >= 2
 
     kill_during(repository, "tune_head", three_trials, everything=everything)
-    (journal,) = journals(repository)
-    kept = journal.read_bytes()
-    assert 3 <= kept.count(b"\n") < 8
-    repository.repro()
-    assert journal.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])  # none of the finished trials ran again
-    assert repository.results() == undisturbed.results()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_killed_fine_tuning_leaves_nothing_half_written(undisturbed: Repository, tmp_path: Path, share: float) -> None:
-    """Killed after a share of the time that the undisturbed stage took, its imports not counted."""
-    record = json.loads((undisturbed.folder / "data/runs/finetune.json").read_text())
-    repository = Repository(tmp_path)
-    repository.set_params(LONGER)
-    kill_during(
-        repository, "finetune", running_for(share * record["seconds"], repository, "finetune"), everything=False
-    )
+    (journal,) = kept(repository, "tune_head", "trials.jsonl")
+    found = journal.read_bytes()
+    assert 3 <= found.count(b"\n") < 8
+    kill_during(repository, "train_frozen", two_checkpoints_of("train_frozen"), everything=everything)
+    assert journal.read_bytes().startswith(found[: found.rfind(b"\n") + 1])  # none of the finished trials ran again
+    said = kill_during(repository, "finetune", two_checkpoints_of("finetune"), everything=everything)
+    assert f"goes on at epoch " in said[: said.index("stages.finetune")]
     assert not (repository.folder / "models/finetuned.pt").exists()
-    repository.repro()
+    assert "goes on at epoch " in repository.run("dvc", "repro").stdout
     assert repository.results() == undisturbed.results()

@@ -50,6 +50,13 @@ def figures(names=("cat", "dog")):
     }
 
 
+def test_of_many_blocks_the_rates_of_the_head_and_of_the_lowest_are_named():
+    blocks = {f"features.{depth}_lr": 0.1 ** (9 - depth) for depth in (8, 4, 0)}
+    found = texts(plots.learning_curves({"finetuned": curve(**blocks)}, {"finetuned": 2}))
+    assert {"head", "features.0"} <= set(found)
+    assert not {"features.8", "features.4"} & set(found)
+
+
 def texts(svg):
     return [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
 

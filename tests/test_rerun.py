@@ -46,7 +46,7 @@ AFTER_EDITING = {
     "src/parameter_groups.py": TRAINING,
     "src/plots.py": "report",
     "src/policies.py": "extract_features finetune",
-    "src/precision.py": TRAINING,
+    "src/precision.py": "extract_features tune_head train_frozen finetune",
     "src/prefetching.py": "extract_features finetune",
     "src/provenance.py": "report",
     "src/randomness.py": COMPUTING,
