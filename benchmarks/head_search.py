@@ -47,8 +47,8 @@ class InLoop:
     def labels(self) -> Tensor:
         return self.images.labels
 
-    def shuffled(self, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for inputs, labels in self.images.shuffled(epoch, batch_size):
+    def shuffled(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        for inputs, labels in self.images.shuffled(epoch, batch_size, start):
             yield self._features(inputs), labels
 
     def clean(self, batch_size: int) -> Iterator[Tensor]:

@@ -33,9 +33,7 @@ def choose(*, deterministic: bool = False) -> torch.device:
     asked = os.environ.get("DEVICE", "")
     if found.type == "cuda" and asked in ("", "cuda") and "LOCAL_RANK" in os.environ:
         if local >= count:
-            raise ValueError(
-                f"LAUNCHER starts process {local + 1} on a machine with {count} GPUs: allowed: one per GPU"
-            )
+            raise ValueError(f"LAUNCHER starts process {local + 1} where there are {count} GPUs; allowed: one per GPU")
         torch.cuda.set_device(local)
         return torch.device("cuda", local)
     if not asked:

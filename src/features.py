@@ -1,14 +1,17 @@
 """Frozen features: every image through the backbone once. N images, V augmented views, D feature width."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from src import artifacts
 from src.image_batches import ImageBatches
 from src.precision import autocast
+
+PARTS_PER_WRITE = 16
 
 
 def freeze(network: nn.Module) -> nn.Module:
@@ -50,13 +53,25 @@ def extract(
         autocast(precision, device),
     ):
         for view, rows in enumerate(features):
-            start = 0
-            for inputs in batches.augmented(view, batch_size) if view else batches.clean(batch_size):
-                rows[start : start + len(inputs)] = network(inputs)
-                start += len(inputs)
-                advance(len(inputs))
+            inputs_of = batches.augmented(view, batch_size) if view else batches.clean(batch_size)
+            _fill(rows, _outputs(network, inputs_of, advance))
             if not rows.isfinite().all():
                 raise FloatingPointError(
                     f"features of view {view} for {path} are not finite in float16: check backbone.weights"
                 )
         artifacts.save({"features": features, "labels": batches.labels.cpu(), "classes": batches.classes}, path)
+
+
+def _outputs(network: nn.Module, batches: Iterable[Tensor], advance: Callable[[int], None]) -> Iterator[Tensor]:
+    for inputs in batches:
+        yield network(inputs).half()
+        advance(len(inputs))
+
+
+def _fill(rows: Tensor, parts: Iterator[Tensor]) -> None:
+    """Write `parts` (n, D) into `rows` (N, D), many at a time: each write makes an accelerator wait for the host."""
+    start = 0
+    while batch := list(islice(parts, PARTS_PER_WRITE)):
+        written = torch.cat(batch)
+        rows[start : start + len(written)] = written
+        start += len(written)

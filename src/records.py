@@ -46,13 +46,14 @@ class Record:
 
     def row(self, sizes: Sequence[int]) -> dict[str, Any]:
         """Means over the epoch's images, of steps that were not left out; `sizes` are images per step."""
-        usable = self._usable()
-        weight = torch.tensor(sizes, dtype=torch.float64).to(usable.device) * usable
+        usable = self._usable().cpu()
+        losses, norms = (values.cpu()[usable].double() for values in (self.losses, self.norms))  # MPS has no float64
+        images = torch.tensor(sizes)[usable].double()
         skipped = {"skipped_steps": int((~usable).sum())} if self.skips else {}
         return {
-            "train_loss": (self.losses.nan_to_num(0, 0, 0).double() * weight / weight.sum()).sum().item(),
+            "train_loss": (losses * images / images.sum()).sum().item(),
             "train_accuracy": self.correct.item() / sum(sizes),
-            "gradient_norm": self.norms[usable].double().mean().item(),
+            "gradient_norm": norms.mean().item(),
         } | skipped
 
     def clear(self) -> None:

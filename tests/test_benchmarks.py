@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import finetuning, gpu, loaders, memory, startup, timing, traffic
+from benchmarks import finetuning, gpu, head_search, loaders, memory, startup, timing, traffic
 from benchmarks.timing import REPEATS, Windows
-from src import params
+from src import features, params
+from tests.builders import load
 from tests.repository import ROOT, Repository
 
 CPU = torch.device("cpu")
@@ -52,6 +53,7 @@ def test_a_rivals_workers_give_normalised_batches_of_the_resolution(rival):
     assert inputs.shape == (BATCH, 3, 48, 48)
     assert inputs.dtype == torch.float32
     assert -2.2 < inputs.min() < 0 < inputs.max() < 2.7  # black and white under ImageNet's mean and deviation
+    assert inputs.std() > 0.5
     assert sorted(labels.tolist()) == sorted(images.labels.tolist())
 
 
@@ -71,6 +73,22 @@ def test_each_loop_of_the_fine_tuning_benchmark_trains_a_copy_of_the_network():
     for candidate in candidates.values():
         candidate()
     assert all(map(torch.equal, before, network.parameters()))
+
+
+def test_the_backbone_in_the_loop_gives_the_head_what_extraction_would():
+    backbone = load()
+    network = features.freeze(backbone.network)
+    images = finetuning.random_images(2 * BATCH, CPU, view=backbone.view, augment=settings().augment)
+    in_loop = head_search.InLoop(network=network, images=images)
+    with torch.inference_mode():
+        expected = [network(inputs) for inputs, _ in images.shuffled(1, BATCH)]
+    found = [inputs for inputs, _ in in_loop.shuffled(1, BATCH)]
+    assert all(map(torch.equal, found, expected))
+    assert torch.equal(next(in_loop.shuffled(1, BATCH, start=1))[0], expected[1])
+    search = head_search.Search(
+        cfg=settings(), network=network, width=backbone.width, train=images, val=images, device=CPU
+    )
+    search.one_epoch_in_loop()
 
 
 def test_memorys_processes_train_on_images_of_the_file_that_it_wrote(tmp_path, monkeypatch):

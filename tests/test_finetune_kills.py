@@ -199,7 +199,9 @@ def test_a_full_disk_is_one_line_and_the_checkpoints_before_it_lead_to_the_same_
     shutil.rmtree(study.home, ignore_errors=True)
     study.delete_outputs()
     said = study.repository.run("unshare", "-rm", "sh", "-c", SMALL_DISK, **study.environment).stdout
-    status, line, files = ((study.repository.folder / f"full.{name}").read_text() for name in ("status", "err", "files"))
+    status, line, files = (
+        (study.repository.folder / f"full.{name}").read_text() for name in ("status", "err", "files")
+    )
     assert status == "2\n"
     assert complaint(line).endswith(": No space left on device")
     assert f"finetune: {study.home.resolve()}/" in line

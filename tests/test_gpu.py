@@ -182,7 +182,8 @@ def process(rank: int, processes: int, port: int, path: Path) -> None:
     device = devices.choose(deterministic=True)
     with distributed.group(device):
         settings = finetune_settings(sync_batch_norm=True)
-        network = finetuning.synchronise_batch_norm(convolutional(), settings, device).to(device)
+        network = finetuning.synchronise_batch_norm(convolutional(), settings, device)
+        network = network.to(device, memory_format=torch.channels_last)
         data = images(48, device=str(device))
         fitted = fit(network, data, data, **SHORT)
         if distributed.leads():

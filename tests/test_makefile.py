@@ -94,7 +94,17 @@ def test_torch_and_torchvision_come_from_the_index_that_is_named_in_one_command(
     assert second.endswith("-r requirements.txt")
 
 
+def test_clean_resume_empties_resume_and_nothing_else(tmp_path):
+    checkpoint = checkout(tmp_path) / ".resume/finetune/0123456789abcdef/checkpoint.00000001.0123456789abcdef.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    before = {path for path in tmp_path.rglob("*") if not path.is_relative_to(tmp_path / ".resume")}
+    assert make(tmp_path, "clean-resume").returncode == 0
+    assert not list(tmp_path.glob(".resume/**/*"))
+    assert {path for path in tmp_path.rglob("*") if path != tmp_path / ".resume"} == before
+
+
 def test_help_names_every_target(tmp_path):
     listed = make(checkout(tmp_path)).stdout
-    for target in ("run", "study", "test", "test-all", "lint", "bench"):
+    for target in ("run", "study", "test", "test-all", "lint", "bench", "clean-resume"):
         assert f"make {target} " in listed
