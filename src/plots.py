@@ -112,9 +112,8 @@ def learning_curves(curves: Mapping[str, pd.DataFrame], best_epochs: Mapping[str
                 axes.plot(rows["epoch"], scale * rows[f"{split}_{quantity}"], color=COLOURS[method], **line)
             kept = rows[rows["epoch"] == best_epochs[method]]
             axes.plot(kept["epoch"], scale * kept[f"val_{quantity}"], "o", color=COLOURS[method], markersize=7)
-        parts = [
-            name.removesuffix("_lr") for name in rows if name.endswith("_lr")
-        ]  # the head, the backbone or its blocks
+        # The head, and the backbone or its blocks.
+        parts = [name.removesuffix("_lr") for name in map(str, rows) if name.endswith("_lr")]
         for part in parts:
             dashes, label = "-" if part == "head" else ":", part if part in (parts[0], parts[-1]) else None
             column[2].plot(rows["epoch"], rows[f"{part}_lr"], dashes, color=COLOURS[method], marker=".", label=label)
