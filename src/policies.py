@@ -122,10 +122,7 @@ def sub_policies(policy: str) -> tuple[tuple[Step, ...], ...]:
 @functools.cache  # a copy from the host would wait for the device at every batch
 def _table(policy: str, side: int, device: torch.device) -> _Table:
     known, rows = magnitudes(policy, side), sub_policies(policy)
-
-    def column(values: list[list[float]]) -> Tensor:
-        return torch.tensor(values, device=device)
-
+    column = functools.partial(torch.tensor, device=device)
     return _Table(
         index=column([[OPERATIONS.index(name) for name, _, _ in row] for row in rows]),
         probability=column([[probability for _, probability, _ in row] for row in rows]),

@@ -6,22 +6,22 @@ geometrically and the training loss is looked at, as in fastai's `lr_find`. N im
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
-from src import mixing
 from src.batches import Batches
 from src.randomness import seed_of
-from src.steps import Batch, Stepper
-from src.training_loop import Recipe
+from src.steps import Stepper
+from src.training_loop import Recipe, epoch_batches
 
 DECAY = 0.98  # of the smoothed loss, at most: fastai's
 AVERAGED = 0.1  # share of the steps that the smoothed loss looks back over, at most
 DIVERGED = 4.0  # times its minimum: where the test ends; fastai's
 FALL = 0.05  # of the smoothed loss, at least, for a rate to be suggested
 SKIPPED = 0.1  # of the rows, the first, whose average is over too few losses: fastai's plot leaves out 10 of 100
+SPAN = 0.1  # of the rows, that a slope is taken over
 
 Row = dict[str, float]
 
@@ -55,19 +55,12 @@ def run(
         steps: at most; epochs follow each other until they are taken.
         advance: told the number of images after each step.
     """
-    stepper = Stepper(
-        model=model.train(),
-        optimizer=optimizer,
-        device=train.labels.device,
-        precision=recipe.precision,
-        label_smoothing=recipe.label_smoothing,
-        clip_norm=recipe.clip_norm,
-        part=recipe.micro_batch_size,
-        compiled=False,  # compiling would take longer than the test
-    )
+    stepper = _stepper(model.train(), optimizer, train, recipe)
     rows: list[Row] = []
     decay, average = smoothing(steps), 0.0
-    for step, (rate, batch) in enumerate(zip(rates(low, high, steps), _batches(train, recipe, seed), strict=False)):
+    epochs = (epoch_batches(train, recipe, seed=seed, epoch=epoch) for epoch in itertools.count(1))
+    batches = itertools.chain.from_iterable(epochs)
+    for step, (rate, batch) in enumerate(zip(rates(low, high, steps), batches, strict=False)):
         set_rates(optimizer, rate)
         taken = stepper.take(batch, total=len(batch.labels), seed=seed_of(seed, "range test", step))
         loss = taken.loss.item()
@@ -99,13 +92,16 @@ def set_rates(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def suggest(rows: Sequence[Row]) -> float:
-    """The rate at which the smoothed loss falls fastest per unit of log rate, on its way to its minimum.
+    """The rate around which the smoothed loss falls fastest, rates counted in logarithms, on its way to its minimum.
 
-    Source: the rule `steep` of fastai's `lr_find`. We depart from it in that slopes are central differences, and that
-    neither the first tenth of the rows nor what follows the minimum counts: there, noise falls fastest.
+    Source: the rule `steep` of fastai's `lr_find`. We depart from it where noise falls fastest: a slope is that over a
+    tenth of the rows, instead of from one to the next, and neither the first tenth counts nor what follows the minimum.
+
+    Args:
+        rows: as `run` makes them, their rates a geometric series.
 
     Raises:
-        ValueError: there are not even three rows, or the smoothed loss falls by less than a twentieth: that is noise.
+        ValueError: there are fewer than three rows, or the smoothed loss falls by less than a twentieth.
     """
     if len(rows) < 3:
         raise ValueError(f"range test: the loss is finite in {len(rows)} steps only: there is no rate to suggest")
@@ -117,24 +113,20 @@ def suggest(rows: Sequence[Row]) -> float:
             f"range test: the loss hardly falls in {len(rows)} steps, from {smoothed[first]:.3g} to "
             f"{smoothed[lowest]:.3g} nats: there is no rate to suggest"
         )
-    logs = torch.tensor([math.log(row["learning_rate"]) for row in rows], dtype=torch.float64)
-    (slopes,) = torch.gradient(torch.tensor(smoothed, dtype=torch.float64), spacing=(logs,))
-    return rows[first + int(slopes[first : lowest + 1].argmin())]["learning_rate"]
+    reach = min(max(1, round(SPAN * len(rows) / 2)), (lowest - first) // 2)
+    centres = range(first + reach, lowest - reach + 1)
+    steepest = min(centres, key=lambda row: smoothed[row + reach] - smoothed[row - reach])
+    return rows[steepest]["learning_rate"]
 
 
-def _batches(train: Batches, recipe: Recipe, seed: int) -> Iterator[Batch]:
-    """Epoch after epoch, mixed as the recipe says."""
-    for epoch in itertools.count(1):
-        draws = None
-        if recipe.mixup or recipe.cutmix:
-            mix_seed = seed_of(seed, "mix", epoch)
-            draws = mixing.draw(len(train.labels), mixup=recipe.mixup, cutmix=recipe.cutmix, seed=mix_seed)
-        start = 0
-        for inputs, labels in train.shuffled(epoch, recipe.batch_size):
-            if draws is None:
-                yield Batch(inputs=inputs, labels=labels)
-                continue
-            drawn = draws[start : start + len(labels)].to(labels.device)
-            mixed, kept = mixing.mix(inputs, drawn)
-            yield Batch(inputs=mixed, labels=labels, partners=labels.roll(1, 0), kept=kept)
-            start += len(labels)
+def _stepper(model: nn.Module, optimizer: torch.optim.Optimizer, train: Batches, recipe: Recipe) -> Stepper:
+    return Stepper(
+        model=model,
+        optimizer=optimizer,
+        device=train.labels.device,
+        precision=recipe.precision,
+        label_smoothing=recipe.label_smoothing,
+        clip_norm=recipe.clip_norm,
+        part=recipe.micro_batch_size,
+        compiled=False,  # compiling would take longer than the test
+    )

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from src import artifacts
+from src import artifacts, console
 from tests.repository import TINY, Repository
 from tests.test_pipeline import declared
 
@@ -30,7 +30,7 @@ STAGE = ("python", "-m", "stages.finetune")
 DVC = ("dvc", "repro", "--single-item", "--force", "finetune")
 OUTPUTS = declared("finetune", "outs", "metrics", "plots")
 RECORD = "data/runs/finetune.json"  # seconds and the like, which differ
-# A disk that syncs 64 MB/s, so that a checkpoint's 20 MB are being written for a good part of the time on every machine.
+# A disk that syncs 64 MB/s, so that a checkpoint's 20 MB are being written for a good part of the time on any machine.
 # Python imports a sitecustomize on PYTHONPATH before anything else.
 SLOW_DISK = """
 import os, time
@@ -153,10 +153,9 @@ def test_killed_at_20_random_moments_it_ends_each_time_with_the_same_bytes(
         said = study.finish(command)
         line = announcement(step) if found else "starts at epoch 1"
         with capsys.disabled():
-            print(
-                f"\nkill {number:2} of {command[0]} at {moment:5.2f} s of {study.seconds:.2f}: {line}"
-                f"{'; mid-epoch' * (step[1] > 1)}{'; while a checkpoint was being written' * torn}",
-                end="" if number < KILLS else "\n",
+            console.say(
+                f"kill {number:2} of {command[0]} at {moment:5.2f} s of {study.seconds:.2f}: {line}"
+                f"{'; mid-epoch' * (step[1] > 1)}{'; while a checkpoint was being written' * torn}"
             )
         assert line in said if found else "goes on" not in said
         assert study.results() == study.undisturbed

@@ -88,7 +88,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 
 def kill_during(repository: Repository, stage: str, ready: Callable[[], bool], *, everything: bool) -> str:
-    """Start `dvc repro`, and kill -9 the process of `stage` (or DVC with it) as soon as it is `ready`; what was said."""
+    """Start `dvc repro`, and kill -9 the process of `stage` (or DVC with it) when it is `ready`; what was said."""
     started = repository.start("dvc", "repro")
     deadline = time.monotonic() + 300
     while not (found := processes(repository, stage)) or not ready():
@@ -146,7 +146,7 @@ def test_each_stage_that_trains_goes_on_after_a_kill_and_all_end_with_the_same_b
     kill_during(repository, "train_frozen", two_checkpoints_of("train_frozen"), everything=everything)
     assert journal.read_bytes().startswith(found[: found.rfind(b"\n") + 1])  # none of the finished trials ran again
     said = kill_during(repository, "finetune", two_checkpoints_of("finetune"), everything=everything)
-    assert f"goes on at epoch " in said[: said.index("stages.finetune")]
+    assert "goes on at epoch " in said[: said.index("stages.finetune")]
     assert not (repository.folder / "models/finetuned.pt").exists()
     assert "goes on at epoch " in repository.run("dvc", "repro").stdout
     assert repository.results() == undisturbed.results()
