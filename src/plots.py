@@ -215,7 +215,7 @@ def range_test(rows: Sequence[Mapping[str, float]], suggested: float) -> str:
     low, high = frame["smoothed"].min(), frame["smoothed"].iloc[: len(frame) // 2 + 1].max()
     room = 0.5 * (high - low) + 0.01  # for the scatter; where the loss diverges, it leaves the chart
     axes.set(xscale="log", xlabel="learning rate of the head", ylabel="training loss, nats")
-    axes.set_ylim(low - room, high + room)
+    axes.set_ylim(max(0.0, low - room), high + room)
     axes.xaxis.set_major_formatter(LogFormatter())
     axes.xaxis.set_minor_formatter(LogFormatter())
     axes.text(suggested, 0.97, f" {suggested:g}", transform=axes.get_xaxis_transform(), va="top")
