@@ -5,8 +5,8 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from tests.builders import EVERYTHING, augment, convolutional, features, images,
 # Children are forked from a process that has torch imported: one import instead of one each, and no thread to inherit.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.builders", "pytest"])
-SECONDS = 60.0  # until processes count as hanging
+SECONDS = 120.0  # until processes count as hanging
 KILLED = -signal.SIGKILL
 
 
@@ -54,16 +54,13 @@ def started(work: Callable[..., Any], *arguments: Any, folder: Path, processes: 
 
 
 def member(environment: dict[str, str], folder: Path, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    """One process of a group: what `work` returns goes to a file, what it raises to another."""
+    """One process of a group: what `work` returns goes to a file, a traceback to another."""
     os.environ.update(environment)
     torch.set_num_threads(1)
     rank = environment["RANK"]
-    try:
-        with distributed.group(torch.device("cpu")):
-            torch.save(work(*arguments), folder / f"{rank}.result")
-    except Exception:  # noqa: BLE001 - as the interpreter itself does it; pytest shows it where it was not expected
-        (folder / f"{rank}.error").write_text(traceback.format_exc())
-        os._exit(1)
+    sys.stderr = (folder / f"{rank}.error").open("w")
+    with distributed.group(torch.device("cpu")):
+        torch.save(work(*arguments), folder / f"{rank}.result")
 
 
 def together(work: Callable[..., Any], *arguments: Any, folder: Path, processes: int = 2) -> list[Any]:

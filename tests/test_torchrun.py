@@ -22,8 +22,8 @@ from tests.repository import TINY, Repository, ran
 
 pytestmark = pytest.mark.slow
 
-EPOCHS = 6
-SETTINGS = (*TINY, "lr=0.01", f"finetune.epochs={EPOCHS}", "finetune.batch_size=40")
+EPOCHS = 10
+SETTINGS = (*TINY, "lr=0.01", f"finetune.epochs={EPOCHS}", "finetune.batch_size=50")
 OTHER = "lr=0.0101"  # as good a rate, under which DVC finds no result yet
 TWO = {"LAUNCHER": "torchrun --nproc-per-node 2", "THREADS": "1"}
 SECONDS = 60.0  # until a run whose process was killed counts as hanging
@@ -54,7 +54,8 @@ def two(one: Repository, tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 
 def copied(original: Repository, folder: Path) -> Repository:
-    shutil.copytree(original.folder, folder, symlinks=True)
+    """The same study elsewhere, without the state of its training."""
+    shutil.copytree(original.folder, folder, symlinks=True, ignore=shutil.ignore_patterns(".resume"))
     repository = copy.copy(original)
     repository.folder = folder
     return repository
@@ -92,7 +93,7 @@ def test_two_processes_do_the_work_of_one_and_the_first_writes_it_down(one: Repo
     }
     assert (record["one"]["processes"], record["two"]["processes"]) == (1, 2)
     assert accuracy(two.repository) > 0.5, "ten classes"
-    assert accuracy(two.repository) == pytest.approx(accuracy(one), abs=0.15)
+    assert accuracy(two.repository) == pytest.approx(accuracy(one), abs=0.2)
 
 
 def members(repository: Repository) -> dict[int, psutil.Process]:
@@ -125,7 +126,7 @@ def test_a_killed_process_ends_the_run_by_name_and_the_next_one_goes_on(
 ) -> None:
     """In the second epoch; it ends with the bytes of the run that nobody disturbed."""
     repository = copied(one, tmp_path / "study")
-    repository.set_params([OTHER, "finetune.checkpoint_minutes=0"])  # a checkpoint after each of an epoch's 5 steps
+    repository.set_params([OTHER, "finetune.checkpoint_minutes=0"])  # a checkpoint after each of an epoch's 4 steps
     started = repository.start("dvc", "repro", **TWO)
     wait(started, lambda: bool(checkpoints(repository)) and int(checkpoints(repository)[-1].name.split(".")[1]) >= 7)
     members(repository)[rank].kill()
@@ -142,7 +143,7 @@ def test_a_killed_process_ends_the_run_by_name_and_the_next_one_goes_on(
     again = repository.run("dvc", "repro", **TWO).stdout
     assert ran(again) == ["finetune", "report"]
     (line,) = [line for line in again.splitlines() if line.startswith("goes on at epoch ")]
-    assert line.endswith(" of 5")
+    assert line.endswith(" of 4")
     assert line.split()[4] != "1"
     assert outputs(repository) == outputs(two.repository)
 
