@@ -35,9 +35,8 @@ class Batch:
     partners: Tensor | None = None
     kept: Tensor | None = None
 
-    def split(self, size: int) -> list["Batch"]:
-        """Parts of at most `size` images, whose sizes differ by at most one."""
-        count = -(-len(self.labels) // size)
+    def split(self, count: int) -> list["Batch"]:
+        """So many parts, whose sizes differ by at most one."""
         columns = [self.inputs, self.labels, self.partners, self.kept]
         parts = [[None] * count if column is None else column.tensor_split(count) for column in columns]
         return [Batch(inputs=i, labels=n, partners=p, kept=k) for i, n, p, k in zip(*parts, strict=True)]
@@ -67,7 +66,7 @@ class Stepper:
     Both are said once. A failed try leaves no trace: batch norm's running statistics are put back before the next.
 
     Attributes:
-        part: images per forward pass, at most, over all processes; None: all.
+        part: images per forward pass over all processes, at most, or one more where one would be left over; None: all.
         compiled: whether torch.compile is in use.
     """
 
@@ -123,13 +122,13 @@ class Stepper:
                 return self._try(batch, total, seed)
             except (RuntimeError, TorchDynamoException) as error:
                 problem = error
-            self._give_way(problem, len(batch.labels))
+            self._give_way(problem, total)
 
     def _try(self, batch: Batch, total: int, seed: int) -> tuple[Tensor, Tensor]:
         torch.manual_seed(seed)
         self.optimizer.zero_grad(set_to_none=True)
         loss, correct = torch.zeros(2, device=self.device).unbind()
-        for part in batch.split(self._limit(len(batch.labels))):
+        for part in batch.split(self._passes(total)):
             with autocast(self.precision, self.device):
                 logits = self._forward(part.inputs)
             logits = logits.float()
@@ -145,9 +144,18 @@ class Stepper:
             correct = correct + (logits.detach().argmax(1) == part.labels).sum()
         return loss, correct
 
-    def _limit(self, count: int) -> int:
-        """Images of this process per forward pass."""
-        return min(count, max(1, self.part // distributed.processes())) if self.part else count
+    def _limit(self, total: int) -> int:
+        """Images of a process per forward pass."""
+        most, processes = -(-total // distributed.processes()), distributed.processes()
+        return min(most, max(SMALLEST_PART, self.part // processes)) if self.part else most
+
+    def _passes(self, total: int) -> int:
+        """Forward passes, as many in every process: synchronised batch norms wait for each other.
+
+        No pass has a single image, even where that makes one of them larger than the limit.
+        """
+        largest, smallest = -(-total // distributed.processes()), total // distributed.processes()
+        return max(1, min(-(-largest // self._limit(total)), smallest // SMALLEST_PART))
 
     def _share(self, sums: list[Tensor], gradients: list[Tensor]) -> None:
         """Sum over processes; running statistics become their mean, so that every process has the same state."""
@@ -161,9 +169,9 @@ class Stepper:
             torch._foreach_div_(statistics, count)
         distributed.sum_over_processes([*sums, *gradients, *statistics])
 
-    def _give_way(self, problem: Exception, count: int) -> None:
+    def _give_way(self, problem: Exception, total: int) -> None:
         """Undo a failed try, and change what made it fail; raise `problem` again where nothing would help."""
-        out_of_memory, limit = is_out_of_memory(problem), self._limit(count)
+        out_of_memory, limit = is_out_of_memory(problem), self._limit(total)
         if not out_of_memory and not (self.compiled and isinstance(problem, TorchDynamoException)):
             raise problem
         problem.__traceback__ = None  # its frames hold the tensors that did not fit
@@ -174,6 +182,10 @@ class Stepper:
             self.compiled, self._forward = False, self.model
             console.warn(f"torch.compile failed ({reason}); training goes on without it")
             return
+        if distributed.processes() > 1 and any(isinstance(m, nn.SyncBatchNorm) for m in self.model.modules()):
+            raise MemoryError(
+                f"{reason}; processes that share batch norms cannot try again: set finetune.micro_batch_size"
+            )
         half = -(-limit // 2)
         if half < SMALLEST_PART:
             raise MemoryError(f"not even {limit} images at a time fit ({reason}); try a lower backbone.resolution")

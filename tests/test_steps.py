@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from src import training
+from src.distributed import own_part
 from src.optimizers import EPSILON, build_optimizer
 from src.parameter_groups import parameter_groups
 from src.steps import Batch, Step, Stepper
@@ -78,10 +79,39 @@ def test_gradients_of_parts_add_up_to_those_of_the_whole_batch(part: int) -> Non
 
 
 def test_a_batch_is_split_evenly() -> None:
-    assert [len(part.labels) for part in batch(10).split(4)] == [4, 3, 3]
-    parts = batch(10).split(3)
+    assert [len(part.labels) for part in batch(10).split(3)] == [4, 3, 3]
+    parts = batch(10).split(4)
     assert torch.equal(torch.cat([part.inputs for part in parts]), batch(10).inputs)
     assert torch.equal(torch.cat([part.kept for part in parts if part.kept is not None]), torch.linspace(0, 1, 10))
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(5, [3, 2]), (3, [3]), (7, [3, 2, 2]), (8, [2, 2, 2, 2])])
+def test_no_part_is_a_single_image(count: int, sizes: list[int]) -> None:
+    """Batch norm cannot train on one."""
+    full = Full(convolutional(), 99, "forward")
+    stepper(full, part=2).take(batch(count), total=count, seed=0)
+    assert full.sizes == sizes
+
+
+@pytest.mark.parametrize("part", [None, 8, 4, 2])
+@pytest.mark.parametrize("total", [9, 10, 17, 64])
+def test_all_processes_make_equally_many_forward_passes(
+    part: int | None, total: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Synchronised batch norms would wait for each other for ever."""
+    whole, passes = batch(total), []
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setattr("src.distributed.sum_over_processes", lambda tensors: None)
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        full = Full(convolutional(), 99, "forward")
+        columns = (whole.inputs, whole.labels, whole.partners, whole.kept)
+        inputs, labels, partners, kept = (own_part(column) for column in columns if column is not None)
+        own = Batch(inputs=inputs, labels=labels, partners=partners, kept=kept)
+        stepper(full, part=part).take(own, total=total, seed=0)
+        passes.append(len(full.sizes))
+        assert min(full.sizes) >= 2
+    assert len(set(passes)) == 1
 
 
 @pytest.mark.parametrize("where", ["forward", "backward"])
