@@ -49,16 +49,29 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with _naming(path), open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk does not say for which file
-        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    """Give an error of the system `path` where it names no file, as that of a full disk does not.
+
+    torch's writer hides such an error behind one of its own.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        cause.filename = cause.filename or str(path)
+        raise cause from None
 
 
 @contextmanager
@@ -115,7 +128,10 @@ def scratch_tensor(shape: Sequence[int], dtype: torch.dtype, *, beside: str | Pa
     reserve = getattr(os, "posix_fallocate", lambda file, start, size: os.truncate(file, size))  # macOS has none
     handle, name = tempfile.mkstemp(prefix=".scratch.", suffix=".tmp", dir=folder)
     try:
-        reserve(handle, 0, count * dtype.itemsize)  # a full disk is an error now, not a signal when a page is touched
+        with _naming(beside):
+            reserve(
+                handle, 0, count * dtype.itemsize
+            )  # a full disk is an error now, not a signal when a page is touched
         mapped = torch.from_file(name, shared=True, size=count, dtype=dtype)
     finally:
         os.close(handle)
@@ -148,7 +164,7 @@ def append_line(value: Mapping[str, Any], path: str | Path) -> None:
     """Add one JSON value to a journal, on disk before this returns."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as file:
+    with _naming(path), open(path, "ab") as file:
         file.write(json.dumps(value, allow_nan=False).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())

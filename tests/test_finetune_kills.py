@@ -189,7 +189,8 @@ def complaint(text: str) -> str:
 
 
 def may_mount() -> bool:
-    return not subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "x", "/mnt"], capture_output=True).returncode
+    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "x", "/mnt"]
+    return bool(shutil.which("unshare")) and not subprocess.run(command, capture_output=True).returncode
 
 
 @pytest.mark.slow
@@ -214,6 +215,7 @@ def test_a_full_disk_is_one_line_and_the_checkpoints_before_it_lead_to_the_same_
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits a process that runs")
 def test_a_file_that_may_not_grow_is_one_line_and_the_next_run_goes_on(study: Study) -> None:
     """As a full disk, where nothing may be mounted: a limit of 10 MB on the size of files, set on the running stage."""
     process = study.start(checkpoints=1)
