@@ -104,6 +104,9 @@ class Stepper:
             torch._foreach_mul_(gradients, (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
         self.scaler.step(self.optimizer)  # under float16, not where a gradient is not finite
         self.scaler.update()
+        if self.scaler.is_enabled():  # what overflowed must not stay in the running statistics
+            for buffer, before in zip(self._buffers, self._before, strict=True):
+                buffer.copy_(torch.where(norm.isfinite(), buffer, before))
         return Step(loss=loss, correct=correct, norm=norm)
 
     def state(self) -> dict[str, Any]:
