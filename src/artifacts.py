@@ -129,9 +129,8 @@ def scratch_tensor(shape: Sequence[int], dtype: torch.dtype, *, beside: str | Pa
     handle, name = tempfile.mkstemp(prefix=".scratch.", suffix=".tmp", dir=folder)
     try:
         with _naming(beside):
-            reserve(
-                handle, 0, count * dtype.itemsize
-            )  # a full disk is an error now, not a signal when a page is touched
+            # A full disk is an error now, not a signal when a page is touched.
+            reserve(handle, 0, count * dtype.itemsize)
         mapped = torch.from_file(name, shared=True, size=count, dtype=dtype)
     finally:
         os.close(handle)

@@ -7,14 +7,14 @@ geometrically and the training loss is looked at, as in fastai's `lr_find`. N im
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from src.batches import Batches
 from src.randomness import seed_of
-from src.steps import Stepper
-from src.training_loop import Recipe, epoch_batches
+from src.training_loop import Recipe, build_stepper, epoch_batches
 
 DECAY = 0.98  # of the smoothed loss, at most: fastai's
 AVERAGED = 0.1  # share of the steps that the smoothed loss looks back over, at most
@@ -55,7 +55,8 @@ def run(
         steps: at most; epochs follow each other until they are taken.
         advance: told the number of images after each step.
     """
-    stepper = _stepper(model.train(), optimizer, train, recipe)
+    plain = replace(recipe, compile=False)  # compiling would take longer than the test
+    stepper = build_stepper(model.train(), optimizer, train.labels.device, plain)
     rows: list[Row] = []
     decay, average = smoothing(steps), 0.0
     epochs = (epoch_batches(train, recipe, seed=seed, epoch=epoch) for epoch in itertools.count(1))
@@ -117,16 +118,3 @@ def suggest(rows: Sequence[Row]) -> float:
     centres = range(first + reach, lowest - reach + 1)
     steepest = min(centres, key=lambda row: smoothed[row + reach] - smoothed[row - reach])
     return rows[steepest]["learning_rate"]
-
-
-def _stepper(model: nn.Module, optimizer: torch.optim.Optimizer, train: Batches, recipe: Recipe) -> Stepper:
-    return Stepper(
-        model=model,
-        optimizer=optimizer,
-        device=train.labels.device,
-        precision=recipe.precision,
-        label_smoothing=recipe.label_smoothing,
-        clip_norm=recipe.clip_norm,
-        part=recipe.micro_batch_size,
-        compiled=False,  # compiling would take longer than the test
-    )

@@ -38,9 +38,12 @@ class Record:
         return self.step % self._interval == 0
 
     def first_broken(self) -> int | None:
-        """Index of the first step, of those taken, whose loss or gradient is not finite; none where all are skipped."""
+        """Index of the first step taken whose loss or gradient is not finite, or None.
+
+        Where such steps are left out, they are an error only if they are all of an epoch.
+        """
         broken = ~self._usable()
-        if not broken.any() or (self.skips and not broken.all()):
+        if (self.skips and self.step < len(self.losses)) or not (broken.all() if self.skips else broken.any()):
             return None
         return int(broken.nonzero()[0])
 

@@ -3,10 +3,8 @@
 import math
 
 DECADES = 2  # the exponential schedule ends at lr / 10**DECADES
-START, END = (
-    1 / 25,
-    1 / 25 / 1e4,
-)  # of the one-cycle schedule, as shares of its peak: torch's div_factor, final_div_factor
+# Of the one-cycle schedule, as shares of its peak: torch's div_factor and final_div_factor.
+START, END = 1 / 25, 1 / 25 / 1e4
 
 
 def learning_rate_factor(schedule: str, step: int, *, total: int, warmup: int) -> float:

@@ -22,7 +22,7 @@ from dataclasses import asdict
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from src import artifacts, console, params
+from src import artifacts, console, distributed, params
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -147,7 +147,7 @@ class _Store:
 
         Of many processes, the first one logs; in the others, no call does anything.
         """
-        if os.environ.get("RANK", "0") != "0":
+        if not distributed.leads():
             return ""
         from mlflow import MlflowClient
 

@@ -63,6 +63,20 @@ def epoch_batches(train: Batches, recipe: Recipe, *, seed: int, epoch: int, star
         yield Batch(inputs=mixed, labels=labels, partners=labels.roll(1, 0), kept=kept)
 
 
+def build_stepper(model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, recipe: Recipe) -> Stepper:
+    """What takes the recipe's steps."""
+    return Stepper(
+        model=model,
+        optimizer=optimizer,
+        device=device,
+        precision=recipe.precision,
+        label_smoothing=recipe.label_smoothing,
+        clip_norm=recipe.clip_norm,
+        part=recipe.micro_batch_size,
+        compiled=recipe.compile,
+    )
+
+
 @dataclass(kw_only=True)
 class Loop:
     """A model in training: what persists from one step to the next."""
@@ -89,16 +103,7 @@ class Loop:
                 f"{SMALLEST_PART} images of a batch; allowed with these batches: at most {most}"
             )
         self.record = Record(self.steps, device, skips=resolve(recipe.precision, device) == "float16")
-        self.stepper = Stepper(
-            model=self.model,
-            optimizer=self.optimizer,
-            device=device,
-            precision=recipe.precision,
-            label_smoothing=recipe.label_smoothing,
-            clip_norm=recipe.clip_norm,
-            part=recipe.micro_batch_size,
-            compiled=recipe.compile,
-        )
+        self.stepper = build_stepper(self.model, self.optimizer, device, recipe)
         self.seconds, self.trained = 0.0, 0  # of training steps in this process
         self.written = time.monotonic()  # when the last checkpoint was
         self._restore()
@@ -156,8 +161,8 @@ class Loop:
 
     def machine(self) -> dict[str, Any]:
         """What may differ from run to run."""
-        return {
-            "images_per_second": round(self.trained / self.seconds, 1) if self.seconds else None,
+        speed = {"images_per_second": round(self.trained / self.seconds, 1)} if self.seconds else {}
+        return speed | {
             "precision": resolve(self.recipe.precision, self.train.labels.device),
             "compiled": self.stepper.compiled,
             "micro_batch_size": self.stepper.part or self.recipe.batch_size,
