@@ -66,7 +66,7 @@ def fit_loop(
     optimizer = finetuning.optimizer(network, settings, lr=cfg.lr)
 
     def run() -> None:
-        fit(network, optimizer, train, val, finetuning.recipe(settings), seed=0, advance=advance)
+        fit(network, optimizer, train, val, Recipe.of(settings), seed=0, advance=advance)
 
     return run
 

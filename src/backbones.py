@@ -8,7 +8,6 @@ import pickle
 import re
 import socket
 from dataclasses import dataclass
-from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,8 @@ import torch
 import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models.efficientnet import EfficientNet, MBConvConfig
 
-from src import artifacts
+from src import artifacts, scaling
 from src.augmentation import View
 from src.params import Backbone as BackboneParams
 from src.randomness import seed_of
@@ -28,16 +26,6 @@ from src.randomness import seed_of
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PICO = "efficientnet_pico"
 PICO_RESOLUTION = 64
-# Table 1 of Tan & Le, arXiv:1905.11946: expansion, kernel, stride, input channels, output channels, layers.
-B0_STAGES = (
-    (1, 3, 1, 32, 16, 1),
-    (6, 3, 2, 16, 24, 2),
-    (6, 5, 2, 24, 40, 2),
-    (6, 3, 2, 40, 80, 3),
-    (6, 5, 1, 80, 112, 3),
-    (6, 5, 2, 112, 192, 4),
-    (6, 3, 1, 192, 320, 1),
-)
 # torchvision's DenseNet files write `denselayer1.norm.1.weight` for what is now `denselayer1.norm1.weight`.
 OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
 TIMEOUT = 15.0  # seconds without a byte from the host of the weights
@@ -104,11 +92,11 @@ def _build(name: str) -> tuple[nn.Module, str, int]:
     return network, classifier, width
 
 
-def _build_pico() -> EfficientNet:
+def _build_pico() -> nn.Module:
     """EfficientNet-B0's table at width 0.5 and depth 0.5, by the paper's rounding: 640 features, 657 120 parameters."""
-    row = partial(MBConvConfig, width_mult=0.5, depth_mult=0.5)
-    stages = [row(*stage) for stage in B0_STAGES]
-    return EfficientNet(stages, dropout=0.2, last_channel=4 * stages[-1].out_channels)
+    depth, width = scaling.BASES[PICO]
+    network: nn.Module = scaling.build(depth=depth, width=width, classes=1000, dropout=0.2)
+    return network
 
 
 def _default_view(name: str) -> View:

@@ -8,7 +8,7 @@ import math
 import re
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -90,16 +90,30 @@ def _build(section: type, values: Any, prefix: str) -> Any:
             hint = f"did you mean {prefix}{close[0]}?" if close else f"allowed: {', '.join(known)}"
             raise ValueError(f"{prefix}{_shown(key, quote=False)}: unknown key; {hint}")
     hints = get_type_hints(section, include_extras=True)
-    for key in known:
-        if key not in values:
-            raise ValueError(f"{prefix}{key}: missing; allowed: {_allowed(hints[key])}")
-    return section(**{key: _checked(hints[key], values[key], f"{prefix}{key}") for key in known})
+    for field in fields(section):
+        if field.name not in values and field.default is MISSING:
+            raise ValueError(f"{prefix}{field.name}: missing; allowed: {_allowed(hints[field.name])}")
+    return section(**{key: _checked(hints[key], values[key], f"{prefix}{key}") for key in known if key in values})
+
+
+def _members(kind: Any, values: Any, name: str) -> dict[str, Any]:
+    """The mapping `values` with the names and the kind of member that `kind`, a dict[Literal, kind], allows."""
+    names, member = get_args(kind)
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name}: {_shown(values)} is not allowed; allowed: {_allowed(kind)}")
+    for key in values:
+        if key not in get_args(names):
+            guess = _guess(names, key)
+            raise ValueError(f"{name}.{_shown(key, quote=False)}: unknown; allowed: {_allowed(names)}{guess}")
+    return {key: _checked(member, value, f"{name}.{key}") for key, value in values.items()}
 
 
 def _checked(kind: Any, value: Any, name: str) -> Any:
     """`value` as `kind`, or a ValueError that names it."""
     if is_dataclass(kind):
         return _build(kind, value, f"{name}.")  # type: ignore[arg-type]
+    if get_origin(kind) is dict:
+        return _members(kind, value, name)
     if get_origin(kind) is tuple:
         if not isinstance(value, list) or not value:
             raise ValueError(f"{name}: {_shown(value)} is not allowed; allowed: {_allowed(kind)}")
@@ -136,6 +150,8 @@ def _matches(kind: Any, value: Any) -> bool:
 def _allowed(kind: Any) -> str:
     if is_dataclass(kind):
         return "a section"
+    if get_origin(kind) is dict:
+        return f"a mapping whose keys are of {_allowed(get_args(kind)[0])}"
     if get_origin(kind) is tuple:
         return f"a list of at least one: {_allowed(get_args(kind)[0])}"
     if len(_alternatives(kind)) > 1:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from src import statistics
+from src.scaling_results import ScalingResults
 
 LABELS = {
     "untrained": "Untrained head",
@@ -27,12 +28,13 @@ class Study:
     """Everything that the stages left.
 
     Attributes:
-        settings: params by section; a section is a dataclass or a plain value.
+        settings: params by section; a section is a dataclass, a mapping of names to dataclasses, or a plain value.
         metrics: metrics/<stage>.json by stage.
         records: data/runs/<stage>.json by stage, in the order in which stages run.
         answers: the classes that each method named.
         best_head: models/best_head.json.
         frozen_curve, finetuned_curve, trials, trial_curves, importances: the tables in plots/.
+        scaling: what the scaling study left.
     """
 
     settings: Mapping[str, Any]
@@ -45,6 +47,7 @@ class Study:
     trials: pd.DataFrame
     trial_curves: pd.DataFrame
     importances: pd.DataFrame
+    scaling: ScalingResults
 
 
 def answer(accuracies: pd.DataFrame, chance: float) -> str:

@@ -1,7 +1,6 @@
 """Fine-tuning: the pretrained backbone and a head as one network, and how params.yaml wants it trained."""
 
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -87,19 +86,13 @@ def train(
         optimizer(network, settings, lr=lr),
         images,
         val,
-        recipe(settings),
+        Recipe.of(settings),
         seed=seed,
         advance=advance,
         on_epoch=on_epoch,
         unfreeze=unfreezer(network, settings),
         checkpoints=checkpoints,
     )
-
-
-def recipe(settings: Finetune) -> Recipe:
-    """The fields of a recipe that `settings` has under the same name."""
-    shared = {field.name for field in fields(Recipe)} & {field.name for field in fields(settings)}
-    return Recipe(**{name: getattr(settings, name) for name in shared})
 
 
 def synchronise_batch_norm(network: nn.Sequential, settings: Finetune, device: torch.device) -> nn.Sequential:

@@ -36,7 +36,7 @@ def evaluate(
 def collect_predictions(
     logits: Mapping[str, Mapping[str, Tensor]], labels: Mapping[str, Tensor], classes: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Per-image predictions as one table of tensors, over all splits in order.
+    """Per-image predictions as one table of tensors, over the splits that `labels` names, in the order of SPLITS.
 
     Args:
         logits: method -> split -> float32 of shape (N, K).
@@ -47,11 +47,13 @@ def collect_predictions(
         classes, and with M images in all: label (M,), split (M,) as an index into SPLITS, index (M,) within the split,
         and logits, method -> (M, K).
     """
-    counts = torch.tensor([len(labels[split]) for split in SPLITS])
+    splits = [split for split in SPLITS if split in labels]
+    counts = torch.tensor([len(labels[split]) for split in splits])
+    numbers = torch.tensor([SPLITS.index(split) for split in splits])
     return {
         "classes": classes,
-        "label": torch.cat([labels[split].cpu() for split in SPLITS]),
-        "split": torch.repeat_interleave(torch.arange(len(SPLITS)), counts),
+        "label": torch.cat([labels[split].cpu() for split in splits]),
+        "split": torch.repeat_interleave(numbers, counts),
         "index": torch.cat([torch.arange(int(count)) for count in counts]),
-        "logits": {method: torch.cat([by[split].cpu() for split in SPLITS]) for method, by in logits.items()},
+        "logits": {method: torch.cat([by[split].cpu() for split in splits]) for method, by in logits.items()},
     }

@@ -26,6 +26,9 @@ BACKBONES = (
     *(f"efficientnet_b{i}" for i in range(8)),
     *("resnet18", "resnet50", "resnet152", "densenet201"),
 )
+AXES = ("baseline", "depth", "width", "resolution", "compound")
+REFERENCES = (*BACKBONES, "small_cnn")
+DROPPING = ("dropout", "stochastic_depth")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +142,60 @@ class Finetune:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scaling:
+    base: Literal["efficientnet_b0", "efficientnet_pico"]
+    base_resolution: Annotated[int, Range(1, 4096)]
+    stem_stride: Annotated[int, Range(1, 2)]
+    batch_size: Batch
+    micro_batch_size: Batch | None
+    learning_rate: Rate
+    optimizer: Optimizer
+    epsilon: Annotated[float, Range(0, 1, above=True)]
+    schedule: Schedule
+    warmup_fraction: BelowOne
+    weight_decay: NonNegative
+    label_smoothing: BelowOne
+    dropout: BelowOne
+    stochastic_depth: BelowOne
+    regularization_growth: NonNegative
+    ema_decay: BelowOne
+    clip_norm: NonNegative
+    precision: Precision
+    compile: bool
+    checkpoint_minutes: NonNegative
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingSearch:
+    step: Annotated[float, Range(0.01, 1)]
+    tolerance: Annotated[float, Range(0, 1)]
+    max_multiply_adds: Annotated[float, Range(0, 1e15, above=True)] | None
+    epochs: Annotated[int, Range(0, 10**9)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingAblation:
+    match: Literal["multiply_adds", "paper", "phi"]
+    budget: Annotated[float, Range(1, 1000, above=True)]
+    phi: Annotated[float, Range(0, 10, above=True)]
+    seeds: tuple[Seed, ...]
+    epochs: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """What one arm does otherwise than `scaling` and `scaling_ablation` say; None: as they do."""
+
+    resolution: Annotated[int, Range(8, 4096)] | None = None
+    epochs: Count | None = None
+    batch_size: Batch | None = None
+    learning_rate: Rate | None = None
+    weight_decay: NonNegative | None = None
+    dropout: BelowOne | None = None
+    stochastic_depth: BelowOne | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     title: str
 
@@ -158,7 +215,22 @@ class Params:
     tune_head: TuneHead
     train_frozen: TrainFrozen
     finetune: Finetune
+    scaling: Scaling
+    scaling_search: ScalingSearch
+    scaling_ablation: ScalingAblation
+    scaling_arms: dict[Literal[(*AXES, *REFERENCES)], Arm]  # type: ignore[valid-type]
     report: Report
+
+    def __post_init__(self) -> None:
+        for name, arm in self.scaling_arms.items():
+            fixed = (
+                {"resolution": "the match decides it"} if name in AXES else dict.fromkeys(DROPPING, "it is published")
+            )
+            for key, reason in fixed.items():
+                if getattr(arm, key) is not None:
+                    raise ValueError(
+                        f"scaling_arms.{name}.{key}: {getattr(arm, key)} is not allowed, {reason}; allowed: null"
+                    )
 
 
 def load(path: str | Path = "params.yaml") -> Params:

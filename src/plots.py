@@ -1,6 +1,7 @@
 """Figures of the report, from plain rows, as SVG text: one style, direct labels, equal input gives equal bytes.
 
-The only module that imports matplotlib. A method has one colour and a split one line style throughout.
+Only this module and src/scaling_plots.py, which shares its style, import matplotlib. A method has one colour and a
+split one line style throughout.
 K classes.
 """
 
@@ -53,14 +54,16 @@ READERS_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', san
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """Draw in the report's style, whatever was set before; also a decorator."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # whatever a person's matplotlibrc says
         matplotlib.rcParams.update(STYLE)  # type: ignore[arg-type]  # its stub wants literal keys
         yield
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """`figure` as SVG whose texts stay text, without date or maker."""
     text = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # the text is written as text: the reader's fonts draw it
@@ -68,7 +71,7 @@ def _svg(figure: Figure) -> str:
     return text.getvalue().replace("'DejaVu Sans'", READERS_FONT)
 
 
-@_style()
+@style()
 def accuracy_bars(rows: pd.DataFrame, chance: float) -> str:
     """Accuracy of each method as a bar with its interval.
 
@@ -92,10 +95,10 @@ def accuracy_bars(rows: pd.DataFrame, chance: float) -> str:
     axes.set_yticks(places, rows["label"])
     axes.tick_params(axis="y", length=0)
     axes.spines["bottom"].set_bounds(0, 100)
-    return _svg(figure)
+    return svg(figure)
 
 
-@_style()
+@style()
 def learning_curves(curves: Mapping[str, pd.DataFrame], best_epochs: Mapping[str, int]) -> str:
     """Accuracy, loss and learning rates by epoch; a column of charts per method, its best epoch marked.
 
@@ -127,11 +130,11 @@ def learning_curves(curves: Mapping[str, pd.DataFrame], best_epochs: Mapping[str
     grid[2, 0].set_ylim(low / 1.5, high * 1.5)  # a constant rate, too, is near a tick with a number
     for axes in grid.flat:
         axes.grid(visible=True)
-        _label_ends(axes)
-    return _svg(figure)
+        label_ends(axes)
+    return svg(figure)
 
 
-@_style()
+@style()
 def confusion_matrices(matrices: Mapping[str, NDArray[np.int64]], classes: Sequence[str]) -> str:
     """Per cent of each actual class (row) by the class that was named (column), a matrix per method; for few classes.
 
@@ -154,10 +157,10 @@ def confusion_matrices(matrices: Mapping[str, NDArray[np.int64]], classes: Seque
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
     figure.axes[0].set_ylabel("actual class")
-    return _svg(figure)
+    return svg(figure)
 
 
-@_style()
+@style()
 def class_ranges(rows: Mapping[str, pd.DataFrame]) -> str:
     """Accuracy on each class before and after, joined by a line, over faint intervals.
 
@@ -179,10 +182,10 @@ def class_ranges(rows: Mapping[str, pd.DataFrame]) -> str:
     axes.set(ylim=(len(classes) - 0.4, -0.6), xlabel="test accuracy of the class, %")
     axes.grid(visible=True, axis="x")
     axes.tick_params(axis="y", length=0)
-    return _svg(figure)
+    return svg(figure)
 
 
-@_style()
+@style()
 def search_curves(curves: pd.DataFrame, best_trial: int) -> str:
     """Validation accuracy by epoch of every trial, the best one marked; columns trial, epoch, val_accuracy."""
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
@@ -195,11 +198,11 @@ def search_curves(curves: pd.DataFrame, best_trial: int) -> str:
     axes.set(xlabel="epoch", ylabel="validation accuracy, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(visible=True)
-    _label_ends(axes)
-    return _svg(figure)
+    label_ends(axes)
+    return svg(figure)
 
 
-@_style()
+@style()
 def range_test(rows: Sequence[Mapping[str, float]], suggested: float) -> str:
     """Training loss by learning rate, each step's and smoothed, and the rate that is suggested.
 
@@ -220,11 +223,11 @@ def range_test(rows: Sequence[Mapping[str, float]], suggested: float) -> str:
     axes.xaxis.set_minor_formatter(LogFormatter())
     axes.text(suggested, 0.97, f" {suggested:g}", transform=axes.get_xaxis_transform(), va="top")
     axes.grid(visible=True)
-    _label_ends(axes)
-    return _svg(figure)
+    label_ends(axes)
+    return svg(figure)
 
 
-@_style()
+@style()
 def search_values(trials: pd.DataFrame, importances: Mapping[str, float], best_trial: int) -> str:
     """Validation accuracy of every trial by the value it drew, a chart per searched parameter, the best trial marked.
 
@@ -243,7 +246,7 @@ def search_values(trials: pd.DataFrame, importances: Mapping[str, float], best_t
         axes.set_title(f"{name.replace('_', ' ')} · {100 * importance:.0f} %")
     for axes in grid[:, 0]:
         axes.set_ylabel("validation acc., %")
-    return _svg(figure)
+    return svg(figure)
 
 
 def _values_panel(axes: Axes, drawn: pd.Series, accuracy: pd.Series, best: pd.Series) -> None:
@@ -265,8 +268,8 @@ def shortened(name: object, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def _label_ends(axes: Axes) -> None:
-    """Write the label of each line of `axes` at its right end, moved apart where ends are close."""
+def label_ends(axes: Axes, gap: float = 0.09) -> None:
+    """Write the label of each line of `axes` at its right end, ends at least `gap` of the axes' height apart."""
     axes.get_ylim()  # transData is right only once the limits were asked for
     ends = []
     for line in axes.lines:
@@ -274,7 +277,11 @@ def _label_ends(axes: Axes) -> None:
             point = axes.transData.transform(np.asarray(line.get_xydata())[-1])
             height = axes.transAxes.inverted().transform(point)[1]
             ends.append((float(np.clip(height, 0, 1)), str(line.get_label()), str(line.get_color())))
-    lowest = -np.inf
-    for height, text, colour in sorted(ends):
-        lowest = max(height, lowest + 0.09)
-        axes.text(1.02, lowest, text, transform=axes.transAxes, va="center", color=colour)
+    heights: list[float] = []
+    for height, _, _ in sorted(ends):
+        heights.append(max(height, heights[-1] + gap) if heights else height)
+    highest = max(1.0, gap * (len(ends) - 1))
+    for place in reversed(range(len(heights))):  # back down, where that left the chart
+        heights[place] = min(heights[place], highest - gap * (len(heights) - 1 - place))
+    for height, (_, text, colour) in zip(heights, sorted(ends), strict=True):
+        axes.text(1.02, height, text, transform=axes.transAxes, va="center", color=colour)

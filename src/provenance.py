@@ -85,7 +85,7 @@ def machine(study: Study) -> Section:
         [
             stage,
             str(record.get("device", "")),
-            *(duration(record["seconds"]), f"{count(record['peak_memory_mb'])}{NARROW}MiB"),
+            *(duration(record["seconds"]), f"{count(round(record['peak_memory_mb']))}{NARROW}MiB"),
             *(str(record.get("threads", "")), _speed(record)),
         ]
         for stage, record in study.records.items()
@@ -115,12 +115,22 @@ def _speed(record: Mapping[str, Any]) -> str:
 def settings(study: Study) -> Section:
     rows = []
     for name, section in study.settings.items():
-        values = asdict(section) if is_dataclass(section) and not isinstance(section, type) else {"": section}
-        rows.append([name, ", ".join(f"{key} {_shown(value)}".strip() for key, value in values.items())])
+        if isinstance(section, Mapping):
+            rows += [[f"{name}.{key}", _values(own, unset="as the others")] for key, own in section.items()]
+            rows += [] if section else [[name, "none"]]
+        else:
+            rows.append([name, _values(section)])
     table = Table(
         caption="Every value of params.yaml.", rows=pd.DataFrame(rows, columns=["Section", "Values"]), text_columns=2
     )
     return Section(title="Settings", blocks=[table])
+
+
+def _values(section: Any, unset: str | None = None) -> str:
+    """Every value of a section; given `unset`, only those that are not None, and `unset` where all are."""
+    values = asdict(section) if is_dataclass(section) and not isinstance(section, type) else {"": section}
+    shown = [(key, value) for key, value in values.items() if unset is None or value is not None]
+    return ", ".join(f"{key} {_shown(value)}".strip() for key, value in shown) or str(unset)
 
 
 def _shown(value: Any) -> str:

@@ -5,7 +5,7 @@ N images, K classes.
 
 import pandas as pd
 
-from src import findings, plots, provenance, statistics
+from src import findings, plots, provenance, scaling_findings, scaling_sections, statistics
 from src.findings import LABELS, TRAINED, Study, count, interval, percent
 from src.pages import Figure, Page, Section, Table
 
@@ -28,12 +28,15 @@ def report(study: Study) -> Page:
         lead=[
             _accuracy_figure(study, accuracies),
             findings.context(accuracies, commonest, chance),
+            *filter(None, [scaling_findings.verdict(study)]),
             _accuracy_rows(study, accuracies),
         ],
         sections=[
             _mistakes(study),
             _training(study),
             _search(study),
+            *([scaling_sections.ablation(study)] if study.scaling.arms else []),
+            scaling_sections.search(study),
             provenance.data(study),
             provenance.machine(study),
             provenance.settings(study),

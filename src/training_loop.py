@@ -8,7 +8,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ class Recipe:
     batch_size: int
     schedule: str
     micro_batch_size: int | None = None
-    warmup_epochs: int = 0
+    warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -43,6 +43,12 @@ class Recipe:
     precision: str = "float32"
     compile: bool = False
     checkpoint_minutes: float = math.inf
+
+    @classmethod
+    def of(cls, section: Any, **others: Any) -> "Recipe":
+        """The fields that `section` of params.yaml has under the same name, and `others`."""
+        shared = {field.name for field in fields(cls)} & {field.name for field in fields(section)}
+        return cls(**{name: getattr(section, name) for name in shared} | others)
 
 
 def _rank(row: dict[str, Any]) -> tuple[float, float]:
@@ -175,7 +181,7 @@ class Loop:
             recipe.schedule,
             (self.epoch - 1) * steps + step,
             total=recipe.epochs * steps,
-            warmup=recipe.warmup_epochs * steps,
+            warmup=round(recipe.warmup_epochs * steps),
         )
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from src import artifacts, backbones, console, devices, finetuning, params, plots, range_test
 from src.image_batches import ImageBatches
+from src.training_loop import Recipe
 
 IMAGES, HEAD, HEAD_WEIGHTS = "data/images/train.pt", "models/best_head.json", "models/frozen_head.pt"
 BEFORE = "run `dvc repro train_frozen` first"
@@ -29,7 +30,7 @@ def main() -> None:
         ).to(device)
     except RuntimeError:  # of load_state_dict: DVC, which would have noticed, does not start this script
         raise ValueError(f"{HEAD_WEIGHTS} is no head for {cfg.backbone.name} on these images: {BEFORE}") from None
-    optimizer, recipe = finetuning.optimizer(network, cfg.finetune, lr=cfg.lr), finetuning.recipe(cfg.finetune)
+    optimizer, recipe = finetuning.optimizer(network, cfg.finetune, lr=cfg.lr), Recipe.of(cfg.finetune)
     with console.progress(STEPS * recipe.batch_size, "images", "find_lr") as bar:
         rows = range_test.run(network, optimizer, train, recipe, seed=cfg.seed, steps=STEPS, advance=bar.advance)
     artifacts.write_csv(rows, "plots/find_lr/curve.csv")

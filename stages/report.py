@@ -2,23 +2,36 @@
 
 import pandas as pd
 
-from src import artifacts, console, findings, pages, params, sections, statistics, tracking
+from src import artifacts, console, findings, pages, params, scaling_results, sections, statistics, tracking
 
 
 def main() -> None:
     cfg = params.load()
     with tracking.stage("report", cfg) as run:
+        scaling = scaling_results.read(
+            cfg.scaling_arms,
+            metrics="metrics/scaling_ablation",
+            runs="data/runs/scaling_ablation",
+            predictions="data/predictions/scaling_ablation",
+            curves="plots/scaling_ablation",
+            search="metrics/scaling_search.json",
+            search_run="data/runs/scaling_search.json",
+            coefficients="models/coefficients.json",
+            candidates="plots/scaling_search/candidates.csv",
+        )
         study = findings.Study(
             settings={"seed": cfg.seed, "lr": cfg.lr, "deterministic": cfg.deterministic, "dataset": cfg.dataset}
-            | {"backbone": cfg.backbone}
-            | {"augment": cfg.augment, "features": cfg.features, "baseline": cfg.baseline, "tune_head": cfg.tune_head}
-            | {"train_frozen": cfg.train_frozen, "finetune": cfg.finetune, "report": cfg.report},
+            | {"backbone": cfg.backbone, "augment": cfg.augment, "features": cfg.features, "baseline": cfg.baseline}
+            | {"tune_head": cfg.tune_head, "train_frozen": cfg.train_frozen, "finetune": cfg.finetune}
+            | {"scaling": cfg.scaling, "scaling_search": cfg.scaling_search, "scaling_ablation": cfg.scaling_ablation}
+            | {"scaling_arms": cfg.scaling_arms, "report": cfg.report},
             metrics={
                 "download": artifacts.read_json("metrics/download.json"),
                 "baseline": artifacts.read_json("metrics/baseline.json"),
                 "tune_head": artifacts.read_json("metrics/tune_head.json"),
                 "train_frozen": artifacts.read_json("metrics/train_frozen.json"),
                 "finetune": artifacts.read_json("metrics/finetune.json"),
+                **scaling.stage_metrics,
             },
             records={
                 "download": artifacts.read_json("data/runs/download.json"),
@@ -27,6 +40,7 @@ def main() -> None:
                 "tune_head": artifacts.read_json("data/runs/tune_head.json"),
                 "train_frozen": artifacts.read_json("data/runs/train_frozen.json"),
                 "finetune": artifacts.read_json("data/runs/finetune.json"),
+                **scaling.stage_runs,
             },
             answers=statistics.answers(
                 artifacts.load("data/predictions/baseline.pt"),
@@ -39,6 +53,7 @@ def main() -> None:
             trials=pd.read_csv("plots/tune_head/trials.csv"),
             trial_curves=pd.read_csv("plots/tune_head/curves.csv"),
             importances=pd.read_csv("plots/tune_head/importances.csv"),
+            scaling=scaling,
         )
         pages.write(sections.report(study), "reports")
         artifacts.write_csv(statistics.confusion_rows(study.answers, "frozen"), "plots/report/confusion_frozen.csv")

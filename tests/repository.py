@@ -23,6 +23,7 @@ TINY = (
     *overrides(ROOT / "recipes/sample.txt"),
     *("dataset.train_limit=200", "backbone.resolution=32", "features.views=1"),
     *("tune_head.trials=3", "tune_head.epochs=2", "train_frozen.epochs=2", "finetune.epochs=1"),
+    *("scaling_search.tolerance=0.02", "scaling_ablation.epochs=1", "scaling_ablation.seeds=[0]"),
 )
 
 

@@ -96,7 +96,7 @@ def test_the_recipe_takes_every_value_that_the_settings_share_with_it() -> None:
         **{"label_smoothing": 0.2, "mixup": 0.3, "cutmix": 0.4, "ema_decay": 0.9, "clip_norm": 2.0},
         **{"early_stopping": 3, "precision": "bfloat16", "compile": True, "checkpoint_minutes": 5.0},
     )
-    recipe = finetuning.recipe(settings)
+    recipe = Recipe.of(settings)
     names = {field.name for field in fields(Recipe)}
     assert names <= {field.name for field in fields(Finetune)}
     assert {name: getattr(recipe, name) for name in names} == {name: getattr(settings, name) for name in names}

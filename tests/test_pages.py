@@ -2,162 +2,21 @@
 
 import base64
 import re
-from dataclasses import asdict
 from functools import cache
-from html.parser import HTMLParser
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from scipy.stats import binomtest
 
-from src import findings, pages, params, provenance, sections, statistics
-
-METHODS = {"untrained": 0.0, "nearest_mean": 0.6, "nearest_neighbours": 0.65, "frozen": 0.72, "finetuned": 0.8}
-SIZES = {"train": 1200, "val": 240, "test": 360}
-NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-HUNDRED = tuple(f"class {i}" for i in range(100))
-SETTINGS = params.load(Path(__file__).parent.parent / "params.yaml")
-
-
-def predictions(classes, shares, sizes, seed=0):
-    """Files of predictions as the stages write them; `shares` of each method's answers are right, others are drawn."""
-    generator = np.random.default_rng(seed)
-    split = np.repeat(np.arange(3), list(sizes.values()))
-    label = generator.integers(len(classes), size=len(split))
-    label[: len(classes)] = np.arange(len(classes))
-    neighbour = (label + 1) % len(classes)
-    files = []
-    for names in (("untrained", "nearest_mean", "nearest_neighbours"), ("frozen",), ("finetuned",)):
-        logits = {}
-        for name in names:
-            guess = np.where(
-                generator.random(len(label)) < 0.5, neighbour, generator.integers(len(classes), size=len(label))
-            )
-            answer = np.where(generator.random(len(label)) < shares[name], label, guess)
-            logits[name] = torch.nn.functional.one_hot(torch.from_numpy(answer), len(classes)).float() * 5
-        index = np.concatenate([np.arange(size) for size in sizes.values()])
-        files.append(
-            {key: torch.from_numpy(value) for key, value in {"label": label, "split": split, "index": index}.items()}
-        )
-        files[-1] |= {"classes": tuple(classes), "logits": logits}
-    return files
-
-
-def curve(epochs, reached, *, backbone):
-    """A curve as a training stage writes it."""
-    rows = []
-    for epoch in range(1, epochs + 1):
-        done = reached - 0.25 * 0.7**epoch
-        rate = 5e-4 * (0.02 + 0.5 * (1 + np.cos(np.pi * epoch / epochs)))
-        rows.append(
-            {"epoch": epoch, "train_loss": 2.4 - 2 * done, "train_accuracy": done - 0.03, "val_loss": 2.3 - 2 * done}
-        )
-        rows[-1] |= {"val_accuracy": done, "head_lr": rate, "gradient_norm": 1.0}
-        rows[-1] |= {"backbone_lr": rate / 10} if backbone else {}
-    return pd.DataFrame(rows)
-
-
-def search(trials, epochs):
-    generator, space = np.random.default_rng(1), asdict(SETTINGS.tune_head)
-    names = ("learning_rate", "weight_decay", "dropout", "optimizer", "schedule", "classifier")
-    rows, curves = [], []
-    for trial in range(trials):
-        drawn = {name: space[name][generator.integers(len(space[name]))] for name in names}
-        accuracy = 0.66 + 0.04 * (drawn["classifier"] == "deep") + 0.02 * generator.random()
-        rows.append(
-            {"trial": trial, "val_accuracy": accuracy, "val_loss": 1.7 - accuracy, "best_epoch": epochs} | drawn
-        )
-        curves.append(curve(epochs, accuracy, backbone=False).assign(trial=trial))
-    shares = np.sort(generator.dirichlet(np.ones(len(names))))[::-1]
-    return pd.DataFrame(rows), pd.concat(curves), pd.DataFrame({"parameter": names[::-1], "importance": shares})
-
-
-def records():
-    common = {"python": "3.11.2", "platform": "Linux", "torch": "2.15.0", "torchvision": "0.29.2", "numpy": "2.4.6"}
-    machine = {"device": "cpu (x86_64)", "threads": 2}
-    seconds = {"download": 3.2, "extract_features": 415.8, "baseline": 12.4, "tune_head": 88.0}
-    seconds |= {"train_frozen": 21.0, "finetune": 3475.5}
-    made = {stage: {"stage": stage, "seconds": s, "peak_memory_mb": 1210} | common for stage, s in seconds.items()}
-    for stage in list(made)[1:]:
-        made[stage] |= machine
-    made["download"] |= {"dataset": "cifar10", "source": None, "source_sha256": None}
-    made["extract_features"] |= {"images_per_second": 1250.4, "weights": "weights/pico.safetensors", "resolution": 64}
-    made["extract_features"] |= {"weights_sha256": "ab" * 32}
-    made["finetune"] |= {"images_per_second": 181.6}
-    return made
-
-
-def study(classes=NAMES, shares=METHODS, sizes=SIZES, *, train_test=0, epochs=10, trials=20):
-    files = predictions(classes, shares, sizes)
-    found = statistics.answers(*files)
-    trial_rows, trial_curves, importances = search(trials, 6)
-    scores = {split: {"accuracy": 0.7, "loss": 0.9 + i / 10} for i, split in enumerate(("train", "val", "test"))}
-    baseline = {"untrained": 0.1037, "untrained_std": 0.0123, "nearest_mean": 0.6, "nearest_neighbours": 0.65}
-    download = {split: {"images": size, "duplicates": 3 * i} for i, (split, size) in enumerate(sizes.items())}
-    download |= {"across": {"train_val": 7, "train_test": train_test, "val_test": 5}, "classes": len(classes)}
-    best = int(trial_rows["val_accuracy"].idxmax())
-    return findings.Study(
-        settings={key: getattr(SETTINGS, key) for key in asdict(SETTINGS)},
-        metrics={
-            "download": download,
-            "baseline": {"val": baseline, "test": baseline},
-            "tune_head": {"val": {"accuracy": 0.7, "loss": 1.0}, "best_trial": best, "trials": trials},
-            "train_frozen": scores | {"best_epoch": epochs},
-            "finetune": scores | {"best_epoch": max(1, epochs - 2)},
-        },
-        records=records(),
-        answers=found,
-        best_head={"classifier": "deep", "dropout": 0.3, "learning_rate": 0.001, "optimizer": "adamw"},
-        frozen_curve=curve(2 * epochs, 0.72, backbone=False),
-        finetuned_curve=curve(epochs, 0.8, backbone=True),
-        trials=trial_rows,
-        trial_curves=trial_curves,
-        importances=importances,
-    )
+from src import findings, pages, provenance, sections, statistics
+from tests.report_builders import HUNDRED, METHODS, NAMES, SIZES, Document, plain, predictions, records, study
 
 
 @cache
 def rendered(classes=NAMES, train_test=0):
     """The page of `study`, drawn once for all tests that only look at it."""
     return sections.report(study(classes, train_test=train_test))
-
-
-class Document(HTMLParser):
-    """What a browser would make of the page: its tags with their attributes, its tables as lists of rows."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.tables, self.cell, self.words = [], {}, None, ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag == "table":
-            self.rows = []
-        elif tag == "tr":
-            self.rows.append([])
-        self.cell = "" if tag in ("td", "th", "caption") else self.cell
-
-    def handle_data(self, data):
-        self.words += data
-        self.cell = None if self.cell is None else self.cell + data
-
-    def handle_endtag(self, tag):
-        if tag == "caption":
-            self.tables[self.cell] = self.rows
-        elif tag in ("td", "th"):
-            self.rows[-1].append(self.cell)
-        self.cell = None if tag in ("td", "th", "caption") else self.cell
-
-    def table(self, caption):
-        return next(rows for name, rows in self.tables.items() if name.startswith(caption))
-
-
-def plain(text):
-    return text.replace(findings.NARROW, " ")
 
 
 def with_interval(right, images):
@@ -334,9 +193,9 @@ def test_more_classes_than_a_matrix_shows_get_pairs_instead():
 def test_every_figure_has_a_text_for_those_who_cannot_see_it_and_every_table_a_caption():
     text = pages.as_html(rendered())
     images = [attrs for tag, attrs in Document(text).tags if tag == "img"]
-    assert len(images) == 6
+    assert len(images) == 9
     assert all(len(attrs["alt"]) > 40 for attrs in images)
-    assert text.count("<table>") == text.count("<caption>") == 10
+    assert text.count("<table>") == text.count("<caption>") == 16
     assert text.count("<h1>") == 1
 
 
@@ -351,7 +210,7 @@ def test_class_names_cannot_break_the_page():
 def test_markdown_tables_keep_their_columns_whatever_a_class_is_called():
     text = pages.as_markdown(rendered(NASTY))
     blocks = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
-    assert len(blocks) == 10
+    assert len(blocks) == 16
     for block in blocks:
         rows = markdown_rows(block)
         assert len({len(row) for row in rows}) == 1
@@ -380,7 +239,7 @@ def test_the_folder_holds_the_two_pages_and_the_figures_that_markdown_names(tmp_
     text = (tmp_path / "reports" / "report.md").read_text()
     named = set(re.findall(r"\]\((\w+\.svg)\)", text))
     assert {path.name for path in (tmp_path / "reports").iterdir()} == named | {"report.html", "report.md"}
-    assert len(named) == 6
+    assert len(named) == 9
 
 
 def test_equal_results_give_equal_bytes():

@@ -17,7 +17,7 @@ OBSERVERS = {"src/params.py", "src/checking.py", "src/console.py", "src/tracking
 ARTEFACT_ROOTS = ("data/", "models/", "metrics", "plots", "reports", "weights")
 ONLY_IN = {
     "mlflow": {"src/tracking.py"},
-    "matplotlib": {"src/plots.py"},
+    "matplotlib": {"src/plots.py", "src/scaling_plots.py"},
     "yaml": {"src/checking.py"},
     "optuna": {"src/search.py"},
     "sklearn": {"src/datasets.py"},
@@ -79,7 +79,11 @@ def test_stage_depends_on_every_project_file_it_reaches(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_stage_tracks_exactly_the_params_sections_it_reads(stage: str) -> None:
-    assert attributes_of(f"stages/{stage}.py", "cfg") == set(PIPELINE[stage]["params"])
+    """Whole sections, or `section.${key}` of the section over which a foreach unrolls the stage."""
+    family = str(DECLARED[stage].get("foreach", "")).strip("${}")
+    tracked = {section.removesuffix(".${key}") for section in PIPELINE[stage]["params"]}
+    assert attributes_of(f"stages/{stage}.py", "cfg") == tracked
+    assert [f"{family}.${{key}}"] * bool(family) == [s for s in PIPELINE[stage]["params"] if s.endswith(".${key}")]
 
 
 @pytest.mark.parametrize("stage", PIPELINE)
@@ -109,8 +113,9 @@ def test_third_party_package_is_imported_in_one_place(package: str) -> None:
     assert users <= ONLY_IN[package]
 
 
-def test_the_head_search_never_receives_the_test_split() -> None:
-    assert not {path for path in declared("tune_head", "deps") if path.endswith("/test.pt")}
+@pytest.mark.parametrize("stage", ["tune_head", "scaling_search"])
+def test_a_search_never_receives_the_test_split(stage: str) -> None:
+    assert not {path for path in declared(stage, "deps") if path.endswith("/test.pt")}
 
 
 @pytest.mark.parametrize("stage", PIPELINE)

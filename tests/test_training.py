@@ -202,7 +202,7 @@ def test_the_rates_in_the_curve_are_the_peak_times_the_schedule_for_head_and_bac
     settings = finetune_settings(epochs=4)
     model, data = convolutional(), images(30)
     optimizer = finetuning.optimizer(model, settings, lr=0.003)
-    fitted = training.fit(model, optimizer, data, data, finetuning.recipe(settings), seed=0, advance=quiet)
+    fitted = training.fit(model, optimizer, data, data, Recipe.of(settings), seed=0, advance=quiet)
     last_steps = [4 * epoch - 1 for epoch in range(1, 5)]
     factors = [learning_rate_factor("cosine", step, total=16, warmup=4) for step in last_steps]
     assert [row["head_lr"] for row in fitted.curve] == pytest.approx([0.003 * factor for factor in factors])

@@ -1,0 +1,112 @@
+"""The search for alpha, beta and gamma: every candidate trained for a moment, and judged on validation.
+
+Killed half-way, it goes on: each finished candidate is a line of a journal, and the one in training has checkpoints.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from src import artifacts, cost, scratch_training
+from src.arms import Model, scaled
+from src.checkpoints import Checkpoints
+from src.cost_matching import Plan
+from src.image_batches import ImageBatches
+from src.params import Scaling
+from src.scaling import PAPER, Coefficients
+from src.scaling_grid import Candidate
+
+JOURNAL = "candidates.jsonl"
+Row = dict[str, Any]  # as in plots/scaling_search/candidates.csv
+
+
+def models(found: Sequence[Candidate], settings: Scaling, *, classes: int) -> list[Model]:
+    """The network of each candidate."""
+    plans = (Plan(depth=each.depth, width=each.width, resolution=each.resolution, phi=1.0) for each in found)
+    return [scaled(plan, settings, classes=classes) for plan in plans]
+
+
+def table(found: Sequence[Candidate], networks: Sequence[Model]) -> list[Row]:
+    """Coefficients, scale and cost of each candidate, its scores still to come."""
+    rows = []
+    for each, model in zip(found, networks, strict=True):
+        network, of = model.build(seed=0), each.coefficients
+        scale = {"depth": each.depth, "width": each.width, "resolution": each.resolution}
+        costs = {"parameters": cost.parameters(network), "multiply_adds": cost.multiply_adds(network, model.resolution)}
+        rows.append(asdict(of) | {"growth": of.growth} | scale | costs | {"val_accuracy": None, "val_loss": None})
+    return rows
+
+
+def train_candidates(
+    networks: Sequence[Model],
+    splits: Mapping[str, ImageBatches],
+    settings: Scaling,
+    *,
+    epochs: int,
+    seed: int,
+    folder: Path,
+    advance: Callable[[int], None],
+) -> list[dict[str, float]]:
+    """val_accuracy and val_loss of each network after `epochs`, at its best epoch.
+
+    Args:
+        splits: train and val, for any resolution.
+        folder: of the journal and of the checkpoints.
+        advance: told the number of images after each step.
+    """
+    journal = folder / JOURNAL
+    scores = finished(folder)
+    for number in range(len(scores), len(networks)):
+        model, states = networks[number], folder / f"candidate_{number:02d}"
+        seen = scratch_training.view(model.resolution)
+        train, val = (replace(splits[name], view=seen) for name in ("train", "val"))
+        checkpoints = Checkpoints(states)
+        advance(checkpoints.images)
+        fitted = scratch_training.fit(
+            model.build(seed=seed).to(train.labels.device),
+            train,
+            val,
+            settings,
+            epochs=epochs,
+            seed=seed,
+            advance=advance,
+            checkpoints=checkpoints,
+        )
+        scores.append({f"val_{name}": value for name, value in fitted.scores.items()})
+        artifacts.append_line(scores[-1], journal)
+        shutil.rmtree(states)
+    return scores
+
+
+def finished(folder: Path) -> list[dict[str, float]]:
+    """The scores that an earlier start of the same search left behind."""
+    return artifacts.read_lines(folder / JOURNAL)
+
+
+def best_of(rows: Sequence[Row]) -> Row:
+    """The candidate with the highest validation accuracy; of equals the cheapest, then the first."""
+    return max(rows, key=lambda row: (row["val_accuracy"], -row["multiply_adds"]))
+
+
+def chosen(rows: Sequence[Row]) -> dict[str, Any]:
+    """The best row's coefficients; where none was trained, the paper's."""
+    trained = rows[0]["val_accuracy"] is not None
+    of: Mapping[str, Any] = best_of(rows) if trained else asdict(PAPER)
+    return {name: of[name] for name in ("alpha", "beta", "gamma")} | {"chosen_by": "validation" if trained else "paper"}
+
+
+def summarise(rows: Sequence[Row]) -> dict[str, Any]:
+    """What was chosen from how many, and its scores, where there are any."""
+    found = chosen(rows)
+    summary = {name: found[name] for name in ("alpha", "beta", "gamma")} | {"candidates": len(rows)}
+    if found["chosen_by"] == "paper":
+        return summary
+    best = best_of(rows)
+    return summary | {"val": {"accuracy": best["val_accuracy"], "loss": best["val_loss"]}}
+
+
+def coefficients(values: Mapping[str, Any]) -> Coefficients:
+    """What models/coefficients.json holds."""
+    return Coefficients(**{name: values[name] for name in ("alpha", "beta", "gamma")})

@@ -1,0 +1,236 @@
+"""What the report shows of the scaling study: the verdict on its arms, and the search for a way to scale."""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+
+import pandas as pd
+
+from src import comparisons, scaling_findings, scaling_plots
+from src.comparisons import TABLE_7, Comparison
+from src.findings import Study, count, duration, percent
+from src.pages import Figure, Section, Table
+from src.scaling import PAPER
+from src.scaling_findings import digits, listed, points
+
+
+def ablation(study: Study) -> Section:
+    """The verdict, with every comparison and what each arm is, costs and reaches."""
+    found, arms = scaling_findings.compared(study), set(study.scaling.arms)
+    text = scaling_findings.verdict(study) or (
+        f"Nothing to compare: that takes the unscaled baseline, or compound beside a single axis; "
+        f"trained: {listed(study.scaling.arms)}."
+    )
+    blocks: list[str | Figure | Table] = [text]
+    if note := scaling_findings.own_settings(study):
+        blocks.append(note)
+    if found:
+        blocks.append(_comparison_rows(found))
+    blocks += [_cost_figure(study), _curve_figure(study), _scale_rows(study), _result_rows(study), _value_rows(study)]
+    if arms & {row["arm"] for row in TABLE_7}:
+        blocks.append(_table_7(study))
+    return Section(title="Does compound scaling pay?", blocks=blocks)
+
+
+def _comparison_rows(found: Sequence[Comparison]) -> Table:
+    rows = [
+        [*comparisons.sentence(each).split(": ", 1), "< 0.001" if each.p_value < 0.001 else f"{each.p_value:.3f}"]
+        for each in found
+    ]
+    return Table(
+        caption="Differences in test accuracy, in percentage points, paired by seed, with 95 % t intervals; intervals "
+        f"and p are corrected for {count(len(found))} comparisons by Holm's procedure. They cover the luck of a seed: "
+        "initial weights, order of images, augmentation and dropout; not the luck in which images were drawn.",
+        rows=pd.DataFrame(rows, columns=["Comparison", "Difference", "p"]),
+        text_columns=2,
+    )
+
+
+def _seconds(study: Study, arm: str) -> Sequence[float]:
+    """Of training, by seed; empty where none was timed."""
+    timed: Sequence[float] = study.scaling.runs[arm].get("training_seconds", ())
+    return timed
+
+
+def _cost_figure(study: Study) -> Figure:
+    rows = []
+    for arm, metrics in study.scaling.metrics.items():
+        test, seconds = metrics["test"], _seconds(study, arm)
+        rows.append(
+            {
+                "arm": arm,
+                "accuracy": test["accuracy"],
+                "accuracy_std": test.get("accuracy_std", math.nan),
+                "multiply_adds": metrics["multiply_adds"],
+                "parameters": metrics["parameters"],
+                "seconds": fmean(seconds) if seconds else math.nan,
+                "seconds_std": stdev(seconds) if len(seconds) > 1 else math.nan,
+            }
+        )
+    values = "; ".join(f"{row['arm']} {percent(row['accuracy'])}" for row in rows)
+    return Figure(
+        name="scaling_accuracy",
+        svg=scaling_plots.accuracy_by_cost(pd.DataFrame(rows)),
+        alt=f"Test accuracy against multiply-adds, parameters and training seconds. {values}.",
+        caption="Test accuracy by what it costs. Points are means over seeds, bars one standard deviation each way.",
+    )
+
+
+def _curve_figure(study: Study) -> Figure:
+    return Figure(
+        name="scaling_curves",
+        svg=scaling_plots.training_curves(study.scaling.curves),
+        alt=f"Training loss and validation accuracy by epoch of {listed(study.scaling.arms)}.",
+        caption="Bold, the mean over seeds; faint, each seed. Training loss is that of augmented images, with label "
+        "smoothing and dropout, while the epoch was running.",
+    )
+
+
+def _scale_rows(study: Study) -> Table:
+    metrics = study.scaling.metrics
+    base = metrics["baseline"]["multiply_adds"] if "baseline" in metrics else math.nan
+    rows = [
+        [
+            arm,
+            *(f"{found[factor]:.2f}" if factor in found else "" for factor in ("depth", "width")),
+            *(count(found[key]) for key in ("resolution", "parameters", "activations", "multiply_adds")),
+            "" if math.isnan(base) else f"{found['multiply_adds'] / base:.2f}",
+        ]
+        for arm, found in metrics.items()
+    ]
+    columns = ["Arm", "d", "w", "R", "Parameters", "Activations", "Multiply-adds", "× baseline"]
+    return Table(
+        caption=f"What was trained: d and w multiply the depth and width of {study.settings['scaling'].base}, R is "
+        "pixels per side; activations are the elements of all convolutions' outputs; multiply-adds count convolutions "
+        "and linear layers. Of one image.",
+        rows=pd.DataFrame(rows, columns=columns),
+    )
+
+
+def _result_rows(study: Study) -> Table:
+    rows = []
+    for arm, found in study.scaling.metrics.items():
+        seconds, run = _seconds(study, arm), study.scaling.runs[arm]
+        speeds = [run.get(f"{kind}_images_per_second") for kind in ("training", "inference")]
+        rows.append(
+            [
+                arm,
+                *(_mean(found[split]) for split in ("val", "test")),
+                f"{found['epochs_to_95']:.1f}",
+                duration(fmean(seconds)) if seconds else "",
+                *("" if speed is None else count(round(speed)) for speed in speeds),
+            ]
+        )
+    chance = percent(1 / len(study.answers.classes))
+    columns = ["Arm", "Validation", "Test", "Epochs to 95 %", "Training", "Images/s, training", "Images/s, inference"]
+    return Table(
+        caption="What it reached: accuracy, mean and standard deviation over seeds "
+        f"({', '.join(map(str, study.settings['scaling_ablation'].seeds))}); chance is {chance}. Epochs until "
+        "validation accuracy is 95 % of the last epoch's. Training time of one seed, validation left out. Images/s "
+        "were measured on random images.",
+        rows=pd.DataFrame(rows, columns=columns),
+    )
+
+
+def _mean(scores: Mapping[str, float]) -> str:
+    spread = f" ± {100 * scores['accuracy_std']:.1f}" if "accuracy_std" in scores else ""
+    return percent(scores["accuracy"]) + spread
+
+
+def _value_rows(study: Study) -> Table:
+    """Accuracy per multiply-add beside accuracy per second, in all and of what was added to the baseline."""
+    metrics = study.scaling.metrics
+    costs = {
+        arm: [found["multiply_adds"] / 1e6, fmean(seconds) if (seconds := _seconds(study, arm)) else math.nan]
+        for arm, found in metrics.items()
+    }
+    rows = []
+    for arm, found in metrics.items():
+        reached = 100 * found["test"]["accuracy"]
+        row = [arm, *(digits(reached / cost) for cost in costs[arm])]
+        if "baseline" in metrics and arm != "baseline":
+            gain = reached - 100 * metrics["baseline"]["test"]["accuracy"]
+            added = [cost - base for cost, base in zip(costs[arm], costs["baseline"], strict=True)]
+            row += [points(gain / 100), *(digits(gain / more) if more > 0 else "" for more in added)]
+        else:
+            row += ["", "", ""]
+        rows.append(row)
+    columns = ["Arm", "Points per million", "Points per second", "Gain", "Gain per million", "Gain per second"]
+    return Table(
+        caption="Points of mean test accuracy per million multiply-adds of one image, and per second in which one seed "
+        "trained; then the gain over the baseline, per million and per second more than the baseline's.",
+        rows=pd.DataFrame(rows, columns=columns),
+    )
+
+
+def _table_7(study: Study) -> Table:
+    metrics, rows = study.scaling.metrics, []
+    paper = {row["arm"]: row["accuracy"] for row in TABLE_7}
+    ours = {arm: found["test"]["accuracy"] for arm, found in metrics.items()}
+    for row in TABLE_7:
+        arm = row["arm"]
+        here = [count(metrics[arm]["multiply_adds"]), percent(ours[arm])] if arm in ours else ["", ""]
+        there = [f"{row['multiply_adds']:g} billion", percent(row["accuracy"])]
+        gains = [points(of[arm] - of["baseline"]) if {arm, "baseline"} <= set(of) else "" for of in (paper, ours)]
+        gains = ["", ""] if arm == "baseline" else gains
+        rows.append([arm, *there, gains[0], *here, gains[1]])
+    columns = [
+        "Arm",
+        *(f"{what}, {where}" for where in ("paper", "here") for what in ("Multiply-adds", "Acc.", "Gain")),
+    ]
+    return Table(
+        caption="Table 7 of Tan and Le (arXiv:1905.11946), EfficientNet-B0 on ImageNet, each trained once, beside the "
+        f"means here, {study.settings['scaling'].base} on {study.settings['dataset'].name}. Gains, in percentage "
+        "points, are over the baseline.",
+        rows=pd.DataFrame(rows, columns=columns),
+    )
+
+
+def search(study: Study) -> Section:
+    """All candidates beside the surface that they are near, and the one that was chosen."""
+    candidates, picked = study.scaling.candidates, study.scaling.coefficients
+    trained = picked["chosen_by"] == "validation"
+    same = candidates[["alpha", "beta", "gamma"]].eq([picked[name] for name in ("alpha", "beta", "gamma")]).all(axis=1)
+    chosen = int(candidates.index[same][0]) if trained else None
+    colour = "colour is validation accuracy" if trained else "none was trained"
+    figure = Figure(
+        name="scaling_surface",
+        svg=scaling_plots.constraint_surface(candidates, chosen, (PAPER.alpha, PAPER.beta, PAPER.gamma)),
+        alt=f"{count(len(candidates))} candidates by β and γ, near the surface on which α · β² · γ² is 2; the table "
+        "below has the same numbers. A star marks the paper's choice.",
+        caption="The surface α · β² · γ² = 2, seen along α: dashed, where it has the α written at the end. Dots are "
+        f"candidates with their own α, those of equal β and γ side by side; {colour}. The star is the paper's choice.",
+    )
+    return Section(
+        title="Which way to scale",
+        blocks=[scaling_findings.searched(study), figure, _candidate_rows(candidates, chosen)],
+    )
+
+
+def _candidate_rows(candidates: pd.DataFrame, chosen: int | None) -> Table:
+    if chosen is None:
+        order = "those whose α · β² · γ² is nearest to 2 first"
+        ranked = candidates.loc[(candidates["growth"] - 2).abs().round(9).sort_values(kind="stable").index]
+    else:
+        order = "the best validation accuracy first, of equals the cheapest; ★ the one that was chosen"
+        ranked = candidates.sort_values(["val_accuracy", "multiply_adds"], ascending=[False, True], kind="stable")
+    shown = pd.DataFrame(
+        {
+            "α": [f"{row.alpha:g}{' ★' if row.Index == chosen else ''}" for row in ranked.itertuples()],
+            "β": ranked["beta"].map("{:g}".format).tolist(),
+            "γ": ranked["gamma"].map("{:g}".format).tolist(),
+            "α · β² · γ²": ranked["growth"].map("{:.3f}".format).tolist(),
+            "R": ranked["resolution"].map(count).tolist(),
+            "Parameters": ranked["parameters"].map(count).tolist(),
+            "Multiply-adds": ranked["multiply_adds"].map(count).tolist(),
+        }
+    )
+    if chosen is not None:
+        shown["Val. accuracy"] = ranked["val_accuracy"].map(percent).tolist()
+        shown["Val. loss"] = ranked["val_loss"].map("{:.3f}".format).tolist()
+    return Table(
+        caption=f"All candidates at φ = 1, {order}.",
+        rows=shown,
+        text_columns=0,
+        marked=None if chosen is None else ranked.index.tolist().index(chosen),
+    )

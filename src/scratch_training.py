@@ -1,0 +1,185 @@
+"""Training from scratch, one run per seed, of which a kill costs no finished one. N images, K classes."""
+
+import shutil
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from src import artifacts, console, distributed, training
+from src.arms import Model
+from src.augmentation import View
+from src.checkpoints import Checkpoints
+from src.image_batches import ImageBatches
+from src.metrics import score
+from src.optimizers import build_optimizer
+from src.parameter_groups import parameter_groups
+from src.params import Arm, Scaling
+from src.training import Fitted
+from src.training_loop import Recipe
+
+NEAR = 0.95  # of the final accuracy
+Result = dict[str, Any]  # curve, best_epoch, images_per_second, logits: split -> (N, K)
+
+
+def view(resolution: int) -> View:
+    """What every network here sees: pixels of [0, 1] moved to [-2, 2]; no weights expect anything of it."""
+    return View(resolution=resolution, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+def overridden(settings: Scaling, arm: Arm) -> Scaling:
+    """`settings` with the arm's own values of them. Its dropout and stochastic depth are those of the base."""
+    own = {name: value for name, value in vars(arm).items() if value is not None and hasattr(settings, name)}
+    return replace(settings, **own)
+
+
+def fit(
+    network: nn.Module,
+    train: ImageBatches,
+    val: ImageBatches,
+    settings: Scaling,
+    *,
+    epochs: int,
+    seed: int,
+    advance: Callable[[int], None],
+    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
+    checkpoints: Checkpoints | None = None,
+) -> Fitted:
+    """Train all of `network` as `settings` say, and leave the weights of its best epoch on validation in it."""
+    groups = parameter_groups(network, "network", lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    return training.fit(
+        network,
+        build_optimizer(settings.optimizer, groups, epsilon=settings.epsilon),
+        train,
+        val,
+        Recipe.of(settings, epochs=epochs, warmup_epochs=settings.warmup_fraction * epochs),
+        seed=seed,
+        advance=advance,
+        on_epoch=on_epoch,
+        checkpoints=checkpoints,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedRuns:
+    """One run of `model` per seed, all on the same splits; what they leave stays in `folder` for a later start.
+
+    Attributes:
+        splits: train, val and test, for the model's resolution; their own seeds are not used.
+        label: of progress.
+    """
+
+    model: Model
+    splits: Mapping[str, ImageBatches]
+    settings: Scaling
+    epochs: int
+    seeds: Sequence[int]
+    folder: Path
+    label: str
+
+    @property
+    def images(self) -> int:
+        """Images of all runs' training."""
+        return len(self.seeds) * self.images_per_seed
+
+    @property
+    def images_per_seed(self) -> int:
+        return self.epochs * len(self.splits["train"].labels)
+
+    @property
+    def done(self) -> int:
+        """Images of the training that an earlier start of the stage has finished."""
+        return self.images_per_seed * sum(self._path(seed).is_file() for seed in self.seeds)
+
+    def run(self, advance: Callable[[int], None]) -> dict[int, Result]:
+        """The result of each seed, those of an earlier start included; test is scored once, at the end of each."""
+        return {seed: self._finished(seed) or self._train(seed, advance) for seed in self.seeds}
+
+    def _path(self, seed: int) -> Path:
+        return self.folder / f"seed_{seed}.pt"
+
+    def _finished(self, seed: int) -> Result | None:
+        path = self._path(seed)
+        found = artifacts.load(path) if distributed.leads() and path.is_file() else None
+        result: Result | None = distributed.from_leader(found)
+        return result
+
+    def _train(self, seed: int, advance: Callable[[int], None]) -> Result:
+        states = self.folder / f"seed_{seed}"
+        checkpoints = Checkpoints(states)
+        advance(checkpoints.images)
+        splits = {name: replace(batches, seed=seed) for name, batches in self.splits.items()}
+        device = splits["train"].labels.device
+        network = self.model.build(seed=seed).to(device)
+        line = console.epoch_line(f"{self.label}, seed {seed}", self.epochs)
+        fitted = fit(
+            network,
+            splits["train"],
+            splits["val"],
+            self.settings,
+            epochs=self.epochs,
+            seed=seed,
+            advance=advance,
+            on_epoch=line,
+            checkpoints=checkpoints,
+        )
+        size, precision = self.settings.batch_size, self.settings.precision
+        logits = {s: training.predict(network, splits[s], size, precision=precision).cpu() for s in ("val", "test")}
+        result = {"curve": fitted.curve, "best_epoch": fitted.best_epoch, "logits": logits, "machine": fitted.machine}
+        if distributed.leads():
+            artifacts.save(result, self._path(seed))
+            shutil.rmtree(states)
+        return result
+
+
+def summarise(results: Mapping[int, Result], labels: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Means over seeds: accuracy (fraction) with its standard deviation, loss on test (nats), epochs to NEAR.
+
+    Args:
+        labels: of val and test.
+    """
+    summary: dict[str, Any] = {}
+    scores = {
+        split: [score(result["logits"][split], labels[split].cpu()) for result in results.values()]
+        for split in ("val", "test")
+    }
+    for split, of_split in scores.items():
+        accuracies = [each["accuracy"] for each in of_split]
+        summary[split] = {"accuracy": statistics.fmean(accuracies)}
+        if len(accuracies) > 1:
+            summary[split]["accuracy_std"] = statistics.stdev(accuracies)
+    summary["test"]["loss"] = statistics.fmean(each["loss"] for each in scores["test"])
+    near = statistics.fmean(epochs_to_near(result["curve"]) for result in results.values())
+    return summary | {"epochs_to_95": near}
+
+
+def epochs_to_near(curve: Sequence[Mapping[str, Any]]) -> int:
+    """The first epoch with NEAR of the last epoch's validation accuracy."""
+    enough = NEAR * curve[-1]["val_accuracy"]
+    return next(int(row["epoch"]) for row in curve if row["val_accuracy"] >= enough)
+
+
+def curve_rows(results: Mapping[int, Result]) -> list[dict[str, Any]]:
+    """A row per seed and epoch."""
+    return [{"seed": seed} | row for seed, result in results.items() for row in result["curve"]]
+
+
+def logits_by_seed(results: Mapping[int, Result]) -> dict[str, dict[str, Tensor]]:
+    """As `metrics.collect_predictions` takes them: a seed is a method."""
+    return {f"seed {seed}": result["logits"] for seed, result in results.items()}
+
+
+def describe(results: Mapping[int, Result], images: int) -> dict[str, Any]:
+    """What may differ from run to run: images/s of training steps, and the seconds that `images` a seed took so."""
+    machines = [result["machine"] for result in results.values()]
+    rates = [each["images_per_second"] for each in machines if "images_per_second" in each]  # not of a kill at the end
+    if not rates:
+        return {"seeds": list(results)}
+    return {
+        "seeds": list(results),
+        "images_per_second": round(statistics.fmean(rates), 1),
+        "training_seconds": [round(images / rate, 1) for rate in rates],
+    }
