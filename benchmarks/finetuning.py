@@ -26,6 +26,7 @@ from src.batches import Batches
 from src.heads import build_head, join
 from src.precision import autocast
 from src.training import fit
+from src.training_loop import Recipe
 
 TARGET = 0.95
 PLAN = (("efficientnet_pico", 64, 100), ("efficientnet_b0", 64, 30))  # backbone, resolution, steps

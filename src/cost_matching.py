@@ -154,12 +154,17 @@ def _compound(study: _Study, budget: float) -> Plan:
     if growth <= 1:
         return study.plan(phi=0.0)
     curve = partial(_on_curve, study)
-    ends = _around(study, budget, curve, low=0.0, high=math.log(max(budget, 2.0)) / math.log(growth))
+    ends = _around(study, budget, curve, low=0.0, high=_exponent(growth, budget))
     for plans in (_at_resolutions(study, budget, ends[0]), _at_widths(study, budget, ends[0])):
         met = [plan for plan in plans if study.meets(plan, budget)]
         if met:
             return min(met, key=lambda plan: (round(study.departure(plan), 9), study.miss(plan, budget)))
     return min(ends, key=lambda plan: study.miss(plan, budget))
+
+
+def _exponent(growth: float, budget: float) -> float:
+    """Where growth**phi is the budget, roundings aside; above 0 for a budget below 1, too, to be searched upwards."""
+    return math.log(max(budget, 2.0)) / math.log(growth)
 
 
 def _on_curve(study: _Study, phi: float) -> Plan:
@@ -174,7 +179,7 @@ def _at_resolutions(study: _Study, budget: float, start: Plan) -> Iterator[Plan]
         if alpha == beta == 1:
             yield _on_curve(study, math.log(resolution / study.base) / math.log(gamma))
         else:
-            high = math.log(max(budget, 2.0)) / math.log(alpha * beta**2)
+            high = _exponent(alpha * beta**2, budget)
             yield from _around(study, budget, partial(_at_resolution, study, resolution), low=0.0, high=high)
 
 

@@ -5,13 +5,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
+from torch import nn
 
-from src import console, devices, features
+from src import arms, console, cost, devices, features
 from src.backbones import load_backbone
-from src.params import Params
+from src.cost_matching import Plan
+from src.params import AXES, Params
+from src.scaling import PAPER
 
 BATCH = 8  # images in a measured step
+CLASSES = 10  # nobody has counted them yet, and they hardly matter
+CANDIDATES = 18  # of the default grid
 HOUR = 3600.0
 IMAGES = {  # for training and validation, and for testing
     "cifar10": (50_000, 10_000),
@@ -22,7 +26,7 @@ IMAGES = {  # for training and validation, and for testing
 
 
 def announce(cfg: Params) -> None:
-    """Measure a forward pass and a training step of the study's network, and say what the study will take on the CPU.
+    """Measure a forward pass and a training step of the study's networks, and say what the study will take on the CPU.
 
     Says nothing where there is an accelerator, nor of a folder, whose images nobody has counted yet. The network has
     random weights: they are as fast, and nothing is read.
@@ -30,13 +34,16 @@ def announce(cfg: Params) -> None:
     if cfg.dataset.name not in IMAGES or devices.choose().type != "cpu":
         return
     counts = _images(cfg)
-    forward, step = _seconds_per_image(cfg)
+    backbone = load_backbone(replace(cfg.backbone, weights="random"), seed=0)
+    forward, step = _seconds_per_image(backbone.network, backbone.view.resolution)
     extraction = forward * ((1 + cfg.features.views) * counts["train"] + counts["val"] + counts["test"])
     epochs = cfg.finetune.epochs * (step * counts["train"] + forward * counts["val"])
-    finetune = epochs + forward * sum(counts.values())
-    parts = f"extract_features {console.duration(extraction)}, finetune {console.duration(finetune)}"
-    console.say(f"no accelerator here: the whole study takes about {console.duration(extraction + finetune)} ({parts})")
-    if extraction + finetune > HOUR:
+    seconds = {"extract_features": extraction, "finetune": epochs + forward * sum(counts.values())}
+    seconds |= _scaling(cfg, counts)
+    total = sum(seconds.values())
+    parts = ", ".join(f"{stage} {console.duration(each)}" for stage, each in seconds.items() if each >= 1)
+    console.say(f"no accelerator here: the whole study takes about {console.duration(total)} ({parts})")
+    if total > HOUR:
         console.say("in minutes: `make run`, a sample; in about half an hour: `make study RECIPE=cifar10_quick`")
 
 
@@ -47,14 +54,43 @@ def _images(cfg: Params) -> dict[str, int]:
     return {"train": min(given - val, cfg.dataset.train_limit or given), "val": val, "test": test}
 
 
-def _seconds_per_image(cfg: Params) -> tuple[float, float]:
+def _scaling(cfg: Params, counts: dict[str, int]) -> dict[str, float]:
+    """Seconds of scaling_search, whose candidates cost twice the base, and of all arms, by what they cost of it."""
+    search, ablation, resolution = cfg.scaling_search, cfg.scaling_ablation, cfg.scaling.base_resolution
+    if not search.epochs and not cfg.scaling_arms:
+        return {}
+    model = arms.scaled(Plan(depth=1.0, width=1.0, resolution=resolution, phi=None), cfg.scaling, classes=CLASSES)
+    forward, step = _seconds_per_image(model.build(seed=0), resolution)
+    epoch = step * counts["train"] + forward * counts["val"]
+    epochs = {
+        name: len(ablation.seeds) * (arm.epochs or ablation.epochs) * _relative_cost(cfg, name)
+        for name, arm in cfg.scaling_arms.items()
+    }
+    return {"scaling_search": 2 * CANDIDATES * search.epochs * epoch, "scaling_ablation": sum(epochs.values()) * epoch}
+
+
+def _relative_cost(cfg: Params, name: str) -> float:
+    """Multiply-adds of an arm over the baseline's, roundings aside."""
+    ablation = cfg.scaling_ablation
+    if name in AXES[1:]:
+        return {"multiply_adds": ablation.budget, "paper": 4.0}.get(ablation.match, 2**ablation.phi)
+    if name == AXES[0]:
+        return 1.0
+    baseline = Plan(depth=1.0, width=1.0, resolution=cfg.scaling.base_resolution, phi=None)
+    models = (
+        arms.specify(name, cfg.scaling_arms[name], cfg.scaling, ablation, PAPER, classes=CLASSES),
+        arms.scaled(baseline, cfg.scaling, classes=CLASSES),
+    )
+    own, base = (cost.multiply_adds(model.build(seed=0), model.resolution) for model in models)
+    return own / base
+
+
+def _seconds_per_image(network: nn.Module, resolution: int) -> tuple[float, float]:
     """Of a forward pass in inference, and of a training step, each the second of two."""
-    backbone = load_backbone(replace(cfg.backbone, weights="random"), seed=0)
-    network = backbone.network
-    images = torch.rand(BATCH, 3, backbone.view.resolution, backbone.view.resolution)
+    images = torch.rand(BATCH, 3, resolution, resolution)
 
     def step() -> None:
-        F.mse_loss(network.train()(images), torch.zeros(BATCH, backbone.width)).backward()
+        network.train()(images).square().mean().backward()
 
     def forward() -> None:
         with torch.inference_mode():

@@ -115,10 +115,10 @@ def searched(study: Study) -> str:
 
 
 def digits(number: float) -> str:
-    """Three significant ones, or whole numbers."""
+    """Three significant ones, a whole number from 100 on, nothing for nan."""
     if math.isnan(number):
         return ""
-    return (count(round(number)) if abs(number) >= 1000 else f"{number:.3g}").replace("-", MINUS)
+    return (count(round(number)) if abs(number) >= 100 else f"{number:#.3g}").replace("-", MINUS)
 
 
 def points(fraction: float) -> str:

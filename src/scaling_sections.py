@@ -33,10 +33,7 @@ def ablation(study: Study) -> Section:
 
 
 def _comparison_rows(found: Sequence[Comparison]) -> Table:
-    rows = [
-        [*comparisons.sentence(each).split(": ", 1), "< 0.001" if each.p_value < 0.001 else f"{each.p_value:.3f}"]
-        for each in found
-    ]
+    rows = [[*comparisons.sentence(each).split(": ", 1), _p_value(each)] for each in found]
     return Table(
         caption="Differences in test accuracy, in percentage points, paired by seed, with 95 % t intervals; intervals "
         f"and p are corrected for {count(len(found))} comparisons by Holm's procedure. They cover the luck of a seed: "
@@ -44,6 +41,12 @@ def _comparison_rows(found: Sequence[Comparison]) -> Table:
         rows=pd.DataFrame(rows, columns=["Comparison", "Difference", "p"]),
         text_columns=2,
     )
+
+
+def _p_value(found: Comparison) -> str:
+    if found.low is None or found.low == found.high:
+        return ""  # no interval, no test
+    return "< 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}"
 
 
 def _seconds(study: Study, arm: str) -> Sequence[float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import finetuning, gpu, head_search, loaders, memory, startup, timing, traffic
+from benchmarks import finetuning, gpu, head_search, loaders, memory, startup, study, timing, traffic
 from benchmarks.timing import REPEATS, Windows
 from src import features, params
 from tests.builders import load
@@ -174,3 +174,19 @@ def test_a_report_says_whether_the_median_reaches_the_target(capsys):
         "  images/s (median): a 5, b 5",
         "  a, images/s: 5 (2 to 10)  target 6: MISSED",
     ]
+
+
+def test_the_time_of_a_study_is_its_multiply_adds_over_the_rate():
+    """By hand: 45 000 images trained and 5 000 seen per epoch, a third of the work each; test is seen once."""
+    cfg = params.load(ROOT / "params.yaml")
+    cfg = replace(
+        cfg,
+        dataset=replace(cfg.dataset, name="cifar10", train_limit=None, val_fraction=0.1),
+        scaling=replace(cfg.scaling, base="efficientnet_pico", base_resolution=32, stem_stride=2),
+        scaling_ablation=replace(cfg.scaling_ablation, seeds=(0, 1), epochs=3),
+        scaling_search=replace(cfg.scaling_search, epochs=0),
+        scaling_arms={"efficientnet_pico": params.Arm(epochs=5, resolution=64)},
+    )
+    (job,) = [job for job in study.jobs(cfg) if job.name.startswith("scaling")]
+    work = 6_069_312 * 2 * (5 * 45_000 + (5 * 5_000 + 5_000 + 10_000) / 3)
+    assert study.seconds(job, cfg, CPU, rate=1e9) == pytest.approx(work / 1e9)

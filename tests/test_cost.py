@@ -209,7 +209,7 @@ def test_a_backbone_gives_every_figure_and_all_are_positive() -> None:
 
 
 def test_rates_are_images_over_seconds_without_the_first_step() -> None:
-    """A step that sleeps 10 ms cannot do more than 100 a second; with the first one's 2 s, 3 steps of 8 images would do 12."""
+    """A step that sleeps 10 ms does at most 100 a second; with the first one's 2 s in it, fewer than 12 images."""
     network = Limited(first=2.0)
     found = measured(network, batch_size=8, steps=3)
     assert all(8 * 3 / 2.0 < found[rate] <= 8 / 0.01 for rate in RATES)

@@ -13,13 +13,16 @@ def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, **
     cfg = params.load()  # which a recipe may have changed
     study = replace(cfg.dataset, **{"name": "cifar10", "train_limit": None} | dataset)
     network = params.Backbone(name="efficientnet_b0", weights="imagenet", resolution="native")
-    expectations.announce(replace(cfg, dataset=study, backbone=network))
+    arms = {"baseline": params.Arm(), "width": params.Arm(), "small_cnn": params.Arm(epochs=1)}
+    expectations.announce(replace(cfg, dataset=study, backbone=network, scaling_arms=arms))
     return capsys.readouterr().out
 
 
 def test_the_default_study_says_its_time_and_names_the_shorter_ones(capsys, monkeypatch):
     text = said(capsys, monkeypatch)
-    assert re.search(r"the whole study takes about [\d.]+ h \(extract_features .*, finetune .*\)", text)
+    assert re.search(
+        r"the whole study takes about [\d.]+ h \(extract_features .*, finetune .*, scaling_ablation .*\)", text
+    )
     assert "`make run`" in text
     assert "RECIPE=cifar10_quick" in text
 
@@ -32,3 +35,13 @@ def test_a_subset_takes_less_and_names_nothing_else(capsys, monkeypatch):
 
 def test_a_folder_is_not_guessed_at(capsys, monkeypatch):
     assert said(capsys, monkeypatch, name="folder") == ""
+
+
+def test_a_study_without_arms_and_search_says_nothing_of_them(capsys, monkeypatch):
+    cfg = params.load()
+    monkeypatch.setenv("DEVICE", "cpu")
+    dataset = replace(cfg.dataset, name="digits")
+    expectations.announce(
+        replace(cfg, dataset=dataset, scaling_arms={}, scaling_search=replace(cfg.scaling_search, epochs=0))
+    )
+    assert "scaling" not in capsys.readouterr().out

@@ -10,7 +10,7 @@ import pytest
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
 from recipes import run
-from src import params
+from src import cost_matching, params, scaling_grid
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.txt"))
@@ -82,6 +82,21 @@ def test_the_quick_study_is_of_all_cifar10():
     quick = loaded("cifar10_quick")
     assert (quick.dataset.name, quick.dataset.train_limit) == ("cifar10", None)
     assert (ROOT / quick.backbone.weights).is_file()
+
+
+def test_whatever_the_search_of_the_sample_chooses_its_arms_can_meet_its_budget():
+    cfg = loaded("sample")
+    assert list(cfg.scaling_arms) == ["baseline", "width", "compound"]
+    for found in scaling_grid.candidates(cfg.scaling_search, cfg.scaling, classes=10):
+        plans = cost_matching.plan_arms(cfg.scaling, cfg.scaling_ablation, found.coefficients, classes=10)
+        cost = cost_matching.relative_cost(plans["compound"], cfg.scaling, classes=10)
+        assert cost == pytest.approx(cfg.scaling_ablation.budget, rel=cost_matching.TOLERANCE)
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe.stem != "sample"], ids=lambda r: r.stem)
+def test_a_transfer_study_leaves_the_scaling_study_out(recipe):
+    cfg = loaded(recipe.stem)
+    assert (cfg.scaling_arms, cfg.scaling_search.epochs) == ({}, 0)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)

@@ -1,0 +1,101 @@
+"""How long the training of params.yaml's study takes, stage by stage, from the speed of its networks.
+
+`python -m benchmarks.study` measures every network of the study here, with random images, for a few steps. With
+`--rate 676e9` it measures nothing, and divides by a rate that was measured elsewhere: multiply-adds of the forward pass
+per second of training.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from benchmarks.timing import machine
+from src import arms, cost, devices, params, scaling_grid, scaling_search
+from src.backbones import load_backbone
+from src.expectations import CLASSES, IMAGES
+from src.scaling import PAPER
+
+BACKWARD = 2  # times the forward pass's operations
+HOUR = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A network, and how many images it trains on and only looks at."""
+
+    name: str
+    network: nn.Module
+    resolution: int
+    batch_size: int
+    trained: int
+    seen: int
+
+
+def jobs(cfg: params.Params) -> Iterator[Job]:
+    """Everything that runs a whole network; heads on cached features cost next to nothing."""
+    given, test = IMAGES[cfg.dataset.name]
+    val = round(cfg.dataset.val_fraction * given)
+    train = min(given - val, cfg.dataset.train_limit or given)
+    backbone = load_backbone(replace(cfg.backbone, weights="random"), seed=0)
+    whole = {"network": backbone.network, "resolution": backbone.view.resolution}
+    views, epochs = 1 + cfg.features.views, cfg.finetune.epochs
+    yield Job(name="extract_features", **whole, batch_size=64, trained=0, seen=views * train + val + test)
+    size = cfg.finetune.batch_size
+    seen = epochs * val + train + val + test
+    yield Job(name="finetune", **whole, batch_size=size, trained=epochs * train, seen=seen)
+    settings, search, ablation = cfg.scaling, cfg.scaling_search, cfg.scaling_ablation
+    if search.epochs:
+        found = scaling_grid.candidates(search, settings, classes=CLASSES)
+        for number, model in enumerate(scaling_search.models(found, settings, classes=CLASSES)):
+            network, name = model.build(seed=0), f"scaling_search {number}"
+            counts = {"trained": search.epochs * train, "seen": search.epochs * val}
+            yield Job(name=name, network=network, resolution=model.resolution, batch_size=settings.batch_size, **counts)
+    for name, arm in cfg.scaling_arms.items():
+        model = arms.specify(name, arm, settings, ablation, PAPER, classes=CLASSES)
+        runs, epochs = len(ablation.seeds), arm.epochs or ablation.epochs
+        yield Job(
+            name=f"scaling_ablation@{name}",
+            network=model.build(seed=0),
+            resolution=model.resolution,
+            batch_size=arm.batch_size or settings.batch_size,
+            trained=runs * epochs * train,
+            seen=runs * (epochs * val + val + test),
+        )
+
+
+def seconds(job: Job, cfg: params.Params, device: torch.device, rate: float | None) -> float:
+    """Of all of the job's forward and backward passes."""
+    if rate:
+        share = 1 + BACKWARD
+        return cost.multiply_adds(job.network, job.resolution) / rate * (job.trained + job.seen / share)
+    speed = cost.measure(
+        job.network,
+        job.resolution,
+        batch_size=job.batch_size,
+        classes=CLASSES,
+        device=device,
+        precision=cfg.scaling.precision,
+    )
+    return job.trained / speed["training_images_per_second"] + job.seen / speed["inference_images_per_second"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=float, help="multiply-adds/s of training, measured elsewhere")
+    asked = parser.parse_args()
+    cfg, device = params.load(), devices.choose()
+    print(f"at {asked.rate:g} multiply-adds/s" if asked.rate else machine())
+    total = 0.0
+    for job in jobs(cfg):
+        taken = seconds(job, cfg, device, asked.rate)
+        total += taken
+        work = f"{job.trained:,} images trained, {job.seen:,} seen, at {job.resolution} pixels"
+        print(f"  {job.name}: {taken / HOUR:.2f} h ({work})", flush=True)
+    print(f"all of it: {total / HOUR:.2f} h")
+
+
+if __name__ == "__main__":
+    main()
