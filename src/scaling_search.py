@@ -64,16 +64,19 @@ def train_candidates(
         train, val = (replace(splits[name], view=seen) for name in ("train", "val"))
         checkpoints = Checkpoints(states)
         advance(checkpoints.images)
-        fitted = scratch_training.fit(
-            model.build(seed=seed).to(train.labels.device),
-            train,
-            val,
-            settings,
-            epochs=epochs,
-            seed=seed,
-            advance=advance,
-            checkpoints=checkpoints,
-        )
+        try:
+            fitted = scratch_training.fit(
+                model.build(seed=seed).to(train.labels.device),
+                train,
+                val,
+                settings,
+                epochs=epochs,
+                seed=seed,
+                advance=advance,
+                checkpoints=checkpoints,
+            )
+        except FloatingPointError as error:
+            raise FloatingPointError(f"candidate {number}: {error}: see scaling.learning_rate") from None
         scores.append({f"val_{name}": value for name, value in fitted.scores.items()})
         artifacts.append_line(scores[-1], journal)
         shutil.rmtree(states)

@@ -115,17 +115,20 @@ class SeedRuns:
         device = splits["train"].labels.device
         network = self.model.build(seed=seed).to(device)
         line = console.epoch_line(f"{self.label}, seed {seed}", self.epochs)
-        fitted = fit(
-            network,
-            splits["train"],
-            splits["val"],
-            self.settings,
-            epochs=self.epochs,
-            seed=seed,
-            advance=advance,
-            on_epoch=line,
-            checkpoints=checkpoints,
-        )
+        try:
+            fitted = fit(
+                network,
+                splits["train"],
+                splits["val"],
+                self.settings,
+                epochs=self.epochs,
+                seed=seed,
+                advance=advance,
+                on_epoch=line,
+                checkpoints=checkpoints,
+            )
+        except FloatingPointError as error:
+            raise FloatingPointError(f"seed {seed}: {error}: see scaling.learning_rate") from None
         size, precision = self.settings.batch_size, self.settings.precision
         logits = {s: training.predict(network, splits[s], size, precision=precision).cpu() for s in ("val", "test")}
         result = {"curve": fitted.curve, "best_epoch": fitted.best_epoch, "logits": logits, "machine": fitted.machine}

@@ -186,12 +186,10 @@ class Stepper:
             console.warn(f"torch.compile failed ({reason}); training goes on without it")
             return
         if distributed.processes() > 1 and any(isinstance(m, nn.SyncBatchNorm) for m in self.model.modules()):
-            raise MemoryError(
-                f"{reason}; processes that share batch norms cannot try again: set finetune.micro_batch_size"
-            )
+            raise MemoryError(f"{reason}; processes that share batch norms cannot try again: set micro_batch_size")
         half = -(-limit // 2)
         if half < SMALLEST_PART:
-            raise MemoryError(f"not even {limit} images at a time fit ({reason}); try a lower backbone.resolution")
+            raise MemoryError(f"not even {limit} images at a time fit ({reason}); try a lower resolution")
         self.part = half * distributed.processes()
         if self.device.type != "cpu":
             torch.accelerator.empty_cache()

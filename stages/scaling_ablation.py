@@ -54,6 +54,8 @@ def main() -> None:
                 artifacts.write_json(found, METRICS.format(arm=name))
                 artifacts.write_csv(training.curve_rows(results), CURVES.format(arm=name))
                 run.metrics(found)
+                for seed, result in results.items():
+                    run.trial(seed, {"seed": seed}, {"best_epoch": result["best_epoch"]}, result["curve"])
                 run.note(**devices.describe(device), **training.describe(results, runs.images_per_seed))
                 measure = partial(cost.measure, classes=len(classes), device=device, precision=settings.precision)
                 run.note(**measure(network, model.resolution, batch_size=settings.batch_size))

@@ -17,7 +17,7 @@ from src.heads import build_head, join
 from src.image_batches import ImageBatches
 from src.optimizers import EPSILON, build_optimizer
 from src.parameter_groups import parameter_groups
-from src.params import Augment, Finetune
+from src.params import Augment, Finetune, Scaling
 from src.params import Backbone as BackboneSettings
 from src.randomness import generator
 from src.training import Fitted
@@ -136,6 +136,18 @@ def finetune_settings(**changes: Any) -> Finetune:
         **{"precision": "float32", "compile": False, "sync_batch_norm": False},
     }
     return replace(params.load(SHIPPED.parent.parent / "params.yaml").finetune, **plain | changes)
+
+
+def scaling_settings(**changes: Any) -> Scaling:
+    """A short and plain study of efficientnet_pico, whatever params.yaml holds."""
+    plain: dict[str, Any] = {
+        **{"base": PICO, "base_resolution": 64, "stem_stride": 2, "batch_size": 8, "micro_batch_size": None},
+        **{"learning_rate": 0.01, "optimizer": "adamw", "epsilon": 1e-3, "schedule": "cosine", "warmup_fraction": 0.25},
+        **{"weight_decay": 0.01, "label_smoothing": 0.0, "dropout": 0.2, "stochastic_depth": 0.2},
+        **{"regularization_growth": 0.2143, "ema_decay": 0.0, "clip_norm": 0.0, "precision": "float32"},
+        **{"compile": False, "checkpoint_minutes": 10.0},
+    }
+    return Scaling(**plain | changes)
 
 
 def backbone_settings(

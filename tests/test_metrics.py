@@ -63,4 +63,15 @@ def test_several_methods_share_one_table_whatever_the_order_of_their_splits() ->
     )
 
 
+def test_a_split_that_has_no_labels_here_is_left_out() -> None:
+    """As the scaling study's arms leave out train: validation and test are the second and the third of SPLITS."""
+    labels = {"test": torch.tensor([2, 0]), "val": torch.tensor([1])}
+    logits = {"seed 0": {"train": torch.full((9, 3), 9.0), "val": torch.ones(1, 3), "test": torch.zeros(2, 3)}}
+    table = metrics.collect_predictions(logits, labels, ("a", "b", "c"))
+    assert table["split"].tolist() == [1, 2, 2]
+    assert table["index"].tolist() == [0, 0, 1]
+    assert table["label"].tolist() == [1, 2, 0]
+    assert torch.equal(table["logits"]["seed 0"], torch.tensor([[1.0] * 3, [0.0] * 3, [0.0] * 3]))
+
+
 METHODS = (("one", 1.0), ("two", 2.0))

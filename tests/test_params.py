@@ -17,12 +17,16 @@ ROOT = Path(__file__).parent.parent
 WRITTEN: dict[str, Any] = load_yaml(ROOT / "params.yaml")  # as DVC reads it
 
 
+def is_section(name: str, value: Any) -> bool:
+    return isinstance(value, dict) and name != "scaling_arms"
+
+
 def text_of(tree: Mapping[str, Any]) -> str:
-    """params.yaml with one line per key."""
+    """params.yaml with one line per key, and one for all arms."""
     lines = []
     for name, value in tree.items():
-        lines.append(f"{name}:" if isinstance(value, dict) else f"{name}: {json.dumps(value)}")
-        lines += [f"  {key}: {json.dumps(inner)}" for key, inner in value.items()] if isinstance(value, dict) else []
+        lines.append(f"{name}:" if is_section(name, value) else f"{name}: {json.dumps(value)}")
+        lines += [f"  {key}: {json.dumps(inner)}" for key, inner in value.items()] if is_section(name, value) else []
     return "\n".join(lines) + "\n"
 
 
@@ -31,6 +35,7 @@ SHIPPED = text_of(
     WRITTEN
     | {"dataset": WRITTEN["dataset"] | {"name": "cifar10", "source": None}}
     | {"finetune": WRITTEN["finetune"] | {"epochs": 10, "warmup_epochs": 1}}
+    | {"scaling_arms": {arm: {} for arm in params.AXES}}
 )
 
 
@@ -65,8 +70,10 @@ def test_values_arrive_as_dvc_reads_them():
     read = params.load(ROOT / "params.yaml")
     assert [field.name for field in fields(read)] == list(WRITTEN)
     for name, section in WRITTEN.items():
-        for key, value in section.items() if isinstance(section, dict) else [(name, section)]:
-            holder = getattr(read, name) if isinstance(section, dict) else read
+        for key, value in section.items() if is_section(name, section) else [(name, section)]:
+            holder = getattr(read, name) if is_section(name, section) else read
+            if key == "scaling_arms":
+                value = {arm: params.Arm(**own) for arm, own in section.items()}
             assert getattr(holder, key) == (tuple(value) if isinstance(value, list) else value)
 
 
@@ -152,6 +159,35 @@ BAD_VALUES = [
     ("finetune__warmup_epochs", "10", "finetune.warmup_epochs: 10 leaves no epoch after the warm-up; "
      "allowed: less than finetune.epochs (10)"),
     ("finetune__ema_decay", "1", "finetune.ema_decay: 1 is not allowed; allowed: a number >= 0 and < 1"),
+    ("scaling__base", "efficientnet_b1", "scaling.base: 'efficientnet_b1' is not allowed; allowed: "
+     "efficientnet_b0, efficientnet_pico; did you mean efficientnet_b0?"),
+    ("scaling__base_resolution", "0", "scaling.base_resolution: 0 is not allowed; "
+     "allowed: an integer >= 1 and <= 4096"),
+    ("scaling__stem_stride", "3", "scaling.stem_stride: 3 is not allowed; allowed: an integer >= 1 and <= 2"),
+    ("scaling__warmup_fraction", "1", "scaling.warmup_fraction: 1 is not allowed; allowed: a number >= 0 and < 1"),
+    ("scaling__warmup_fraction", "-0.1", "scaling.warmup_fraction: -0.1 is not allowed; "
+     "allowed: a number >= 0 and < 1"),
+    ("scaling__epsilon", "0", "scaling.epsilon: 0 is not allowed; allowed: a number > 0 and <= 1"),
+    ("scaling__dropout", "1", "scaling.dropout: 1 is not allowed; allowed: a number >= 0 and < 1"),
+    ("scaling_search__step", "0", "scaling_search.step: 0 is not allowed; allowed: a number >= 0.01 and <= 1"),
+    ("scaling_search__epochs", "-1", "scaling_search.epochs: -1 is not allowed; "
+     "allowed: an integer >= 0 and <= 1000000000"),
+    ("scaling_search__max_multiply_adds", "0", "scaling_search.max_multiply_adds: 0 is not allowed; "
+     "allowed: a number > 0 and <= 1e+15 or null"),
+    ("scaling_ablation__match", "flops", "scaling_ablation.match: 'flops' is not allowed; "
+     "allowed: multiply_adds, paper, phi"),
+    ("scaling_ablation__budget", "1", "scaling_ablation.budget: 1 is not allowed; allowed: a number > 1 and <= 1000"),
+    ("scaling_ablation__budget", "0.5", "scaling_ablation.budget: 0.5 is not allowed; "
+     "allowed: a number > 1 and <= 1000"),
+    ("scaling_ablation__phi", "0", "scaling_ablation.phi: 0 is not allowed; allowed: a number > 0 and <= 10"),
+    ("scaling_ablation__seeds", "[0, 1, 0]", "scaling_ablation.seeds: [0, 1, 0] names a value twice; "
+     "allowed: each value once"),
+    ("scaling_ablation__seeds", "3", "scaling_ablation.seeds: 3 is not allowed; "
+     "allowed: a list of at least one: an integer >= 0 and <= 4294967295"),
+    ("scaling_ablation__seeds", "[]", "scaling_ablation.seeds: [] is not allowed; "
+     "allowed: a list of at least one: an integer >= 0 and <= 4294967295"),
+    ("scaling_ablation__seeds", "[0, -1]", "scaling_ablation.seeds[1]: -1 is not allowed; "
+     "allowed: an integer >= 0 and <= 4294967295"),
     ("report__title", "''", "report.title: '' is not allowed; allowed: a text"),
     ("lr", "9" * 5000, f"lr: '{'9' * 56}... is not allowed; allowed: a number > 0 and <= 100"),
 ]  # fmt: skip
@@ -168,6 +204,11 @@ def test_digits_take_no_source(tmp_path):
 
 
 BAD_FILES = [
+    (
+        "no arms at all",
+        re.sub(r"\nscaling_arms:.*", "", SHIPPED),
+        "scaling_arms: missing; allowed: a mapping whose keys",
+    ),
     ("an unknown key", SHIPPED + "learning: 1\n", "learning: unknown key; allowed: "),
     ("a misspelled key", SHIPPED.replace("\nlr:", "\nlrr:"), "lrr: unknown key; did you mean lr?"),
     ("a misspelled section", SHIPPED.replace("finetune:", "finetun:"), "finetun: unknown key; did you mean finetune?"),

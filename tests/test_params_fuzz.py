@@ -1,5 +1,6 @@
 """Whatever stands in params.yaml, it loads or it is one line that names the key; from a stage too, with status 2."""
 
+import math
 import os
 import subprocess
 import sys
@@ -29,8 +30,10 @@ def keys(section: type = params.Params, prefix: str = "") -> Iterator[str]:
 
 def with_value(place: str, value: Any, *, remove: bool) -> str:
     tree = yaml.safe_load(SHIPPED)
-    section, _, key = place.rpartition(".")
-    holder = tree[section] if section else tree
+    *outer, key = place.split(".")
+    holder = tree
+    for name in outer:
+        holder = holder.setdefault(name, {})
     if remove:
         holder.pop(key, None)
     else:
@@ -39,9 +42,10 @@ def with_value(place: str, value: Any, *, remove: bool) -> str:
 
 
 KEYS = sorted(keys())
-PLACES = st.sampled_from(KEYS) | st.builds(
-    lambda key, more: key + more, st.sampled_from(KEYS), st.sampled_from("sx_1é")
-)
+ARMS = [f"scaling_arms.{arm}" for arm in ("depth", "resnet50", "vgg16")]  # an axis, a reference, and neither
+ARM_KEYS = [f"{arm}.{key.name}" for arm in ARMS[:2] for key in fields(params.Arm)]
+ALL_KEYS = st.sampled_from(KEYS) | st.sampled_from(ARMS + ARM_KEYS)
+PLACES = ALL_KEYS | st.builds(lambda key, more: key + more, ALL_KEYS, st.sampled_from("sx_1é"))
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -66,7 +70,8 @@ def names(line: str, place: str) -> bool:
     """Whether a message is one line about the key `place`."""
     if place == "finetune.epochs":  # too few of them contradict the warm-up
         place = "finetune.warmup_epochs" if line.startswith("finetune.warmup_epochs") else place
-    return len(line.splitlines()) == 1 and len(line) < 1000 and line.startswith((f"{place}:", f"{place}["))
+    inner = f"{place}." if place.startswith("scaling_arms") else f"{place}["  # what is wrong may lie within
+    return len(line.splitlines()) == 1 and len(line) < 1000 and line.startswith((f"{place}:", inner))
 
 
 def check_value(place: str, value: Any, remove: bool, folder: Path) -> None:
@@ -94,6 +99,15 @@ def test_every_key_meets_every_kind_of_value(place, value, tmp_path):
     assert not found or names(found, place)
 
 
+@pytest.mark.parametrize("place", ARM_KEYS)
+def test_every_key_of_an_arm_meets_every_kind_of_value(place, tmp_path):
+    """Only null is allowed everywhere: it means as the others do."""
+    for value in (1e-05, -1, [[]], "no", "1", {}, math.nan, True):
+        found = message(with_value(place, value, remove=False), tmp_path)
+        assert names(found, place) or (value == 1e-05 and not found)
+    assert message(with_value(place, None, remove=False), tmp_path) == ""
+
+
 @pytest.mark.parametrize("place", KEYS)
 def test_every_key_is_missed(place, tmp_path):
     assert names(message(with_value(place, None, remove=True), tmp_path), place)
@@ -118,6 +132,8 @@ def test_any_file_is_one_line(content, tmp_path):
 @example(place="lrr", value=1, remove=False)
 @example(place="finetune.epochs", value=-1, remove=False)
 @example(place="dataset.name", value=None, remove=False)
+@example(place="scaling_arms.vgg16", value={}, remove=False)
+@example(place="scaling_arms.depth.resolution", value=64, remove=False)
 def test_a_stage_says_one_line_and_ends_with_status_2(place, value, remove, tmp_path):
     expected = message(with_value(place, value, remove=remove), tmp_path)
     if not expected:

@@ -17,7 +17,6 @@ from src.scaling_grid import Candidate, candidates
 
 Base = Literal["efficientnet_b0", "efficientnet_pico"]
 SHIPPED = params.load(Path(__file__).parent.parent / "params.yaml")
-TENTHS = range(10, 21)
 
 
 def study(resolution: int = 64, stem_stride: int = 2, base: Base = "efficientnet_b0") -> Scaling:
@@ -36,26 +35,43 @@ def numbers(coefficients: Coefficients) -> tuple[float, float, float]:
     return coefficients.alpha, coefficients.beta, coefficients.gamma
 
 
-def network(alpha: float, beta: float, gamma: float) -> tuple[object, ...]:
-    """B0 at 64 pixels, scaled by torchvision's own rounding, and the multiple of 16 pixels that is nearest."""
-    rows = [MBConvConfig(*row, width_mult=beta, depth_mult=alpha) for row in B0_TABLE]
+def network(point: tuple[float, float, float], scaling: Scaling) -> tuple[object, ...]:
+    """The base, scaled by torchvision's own rounding, and the multiple of half the strides' pixels that is nearest."""
+    alpha, beta, gamma = point
+    depth, width = BASES[scaling.base]
+    rows = [MBConvConfig(*row, width_mult=width * beta, depth_mult=depth * alpha) for row in B0_TABLE]
     shapes = tuple((row.input_channels, row.out_channels, row.num_layers) for row in rows)
-    return shapes, 16 * math.floor(64 * gamma / 16 + 0.5)
+    half = 8 * scaling.stem_stride
+    return shapes, half * math.floor(scaling.base_resolution * gamma / half + 0.5)
 
 
-def test_the_default_grid_has_18_distinct_networks_at_64_pixels() -> None:
-    """In exact arithmetic, with the network of each point by torchvision."""
+@pytest.mark.parametrize(
+    ("base", "resolution", "stem_stride", "parts", "points", "networks"),
+    [
+        ("efficientnet_b0", 64, 2, 10, 21, 18),
+        ("efficientnet_b0", 32, 1, 10, 21, 18),
+        ("efficientnet_pico", 224, 2, 10, 21, 16),
+        ("efficientnet_b0", 224, 2, 20, 109, 58),
+    ],
+)
+def test_the_candidates_are_the_distinct_networks_of_the_grid(
+    base: Base, resolution: int, stem_stride: int, parts: int, points: int, networks: int
+) -> None:
+    """In exact arithmetic, with the network of each point by torchvision; the nearest to 2 stands for equals."""
+    scaling = study(resolution, stem_stride, base)
     groups: dict[object, list[tuple[Fraction, tuple[float, float, float]]]] = {}
-    for tenths in product(TENTHS, repeat=3):
-        alpha, beta, gamma = (Fraction(each, 10) for each in tenths)
+    for whole in product(range(parts, 2 * parts + 1), repeat=3):
+        alpha, beta, gamma = (Fraction(each, parts) for each in whole)
         distance = abs(alpha * beta**2 * gamma**2 - 2)
         if distance <= Fraction(1, 10):
             point = (float(alpha), float(beta), float(gamma))
-            groups.setdefault(network(*point), []).append((distance, point))
-    assert sum(map(len, groups.values())) == 21
-    expected = sorted(min(group)[1] for group in groups.values())
-    assert [numbers(candidate.coefficients) for candidate in found()] == expected
-    assert len(expected) == 18
+            groups.setdefault(network(point, scaling), []).append((distance, point))
+    several = found(scaling, step=1 / parts)
+    assert [numbers(each.coefficients) for each in several] == sorted(min(group)[1] for group in groups.values())
+    assert [network(numbers(each.coefficients), scaling)[1] for each in several] == [
+        each.resolution for each in several
+    ]
+    assert (sum(map(len, groups.values())), len(several)) == (points, networks)
 
 
 @pytest.mark.parametrize("base", BASES)

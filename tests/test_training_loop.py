@@ -15,7 +15,7 @@ from src.optimizers import EPSILON, build_optimizer
 from src.parameter_groups import parameter_groups
 from src.training import Fitted
 from src.training_loop import Recipe
-from tests.builders import EVERYTHING, augment, convolutional, features, fit, images, same_state
+from tests.builders import EVERYTHING, augment, convolutional, features, fit, images, same_state, scaling_settings
 
 STEPS = 4  # per epoch, of 30 images in batches of 8
 
@@ -101,6 +101,26 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path, capsys: pytest.Capt
 
 def test_a_run_with_checkpoints_and_one_without_end_with_the_same_bits(tmp_path: Path) -> None:
     assert same_state(run(tmp_path)[0], run(None)[0])
+
+
+def test_a_recipe_takes_what_a_section_shares_with_it_and_what_is_said_beside_it() -> None:
+    """The scaling study's section has no epochs, and a share of them for its warm-up."""
+    said = {"batch_size": 16, "micro_batch_size": 4, "schedule": "step", "label_smoothing": 0.2, "ema_decay": 0.9}
+    said |= {"clip_norm": 2.0, "precision": "bfloat16", "compile": True, "checkpoint_minutes": 5.0}
+    recipe = Recipe.of(scaling_settings(**said), epochs=7, warmup_epochs=1.75)
+    assert recipe == Recipe(**said, epochs=7, warmup_epochs=1.75)
+    assert (recipe.mixup, recipe.cutmix, recipe.early_stopping) == (0.0, 0.0, 0)
+    assert Recipe.of(scaling_settings(), epochs=7, batch_size=32).batch_size == 32
+    with pytest.raises(TypeError, match="epochs"):
+        Recipe.of(scaling_settings())
+
+
+def test_a_warm_up_of_part_of_an_epoch_ends_within_it() -> None:
+    """6 of 12 steps; the curve has the rate of each epoch's last."""
+    _, fitted = run(None, warmup_epochs=1.5)
+    assert fitted is not None
+    expected = [0.01 * 4 / 6, 0.01 * (1 + math.cos(math.pi / 6)) / 2, 0.01 * (1 + math.cos(math.pi * 5 / 6)) / 2]
+    assert [row["head_lr"] for row in fitted.curve] == pytest.approx(expected)
 
 
 def test_training_ends_after_so_many_epochs_without_a_better_validation() -> None:
