@@ -123,9 +123,10 @@ def _reference(name: str, *, classes: int) -> nn.Module:
 
 
 def _small_cnn(classes: int) -> nn.Sequential:
-    """Four convolutions in two blocks, pooled to 8 x 8 positions, and one hidden layer, as Keras's example for CIFAR-10.
+    """Four convolutions in two blocks, pooled to 8 x 8 positions, and a hidden layer, as Keras's example for CIFAR-10.
 
-    We pad all convolutions, so at 32 pixels the last pooling changes nothing; at others it keeps the hidden layer's size.
+    We pad all convolutions, so at 32 pixels the last pooling changes nothing; at others it keeps the hidden layer's
+    size.
     """
 
     def block(channels: int, out: int) -> list[nn.Module]:

@@ -1,5 +1,6 @@
 """A clone of this project to run the pipeline in, as a user would."""
 
+import copy
 import os
 import re
 import shutil
@@ -23,8 +24,11 @@ TINY = (
     *overrides(ROOT / "recipes/sample.txt"),
     *("dataset.train_limit=200", "backbone.resolution=32", "features.views=1"),
     *("tune_head.trials=3", "tune_head.epochs=2", "train_frozen.epochs=2", "finetune.epochs=1"),
-    *("scaling_search.tolerance=0.02", "scaling_ablation.epochs=1", "scaling_ablation.seeds=[0]"),
+    *("scaling.batch_size=50", "scaling_search.tolerance=0.01"),  # one candidate
+    *("scaling_ablation.match=paper", "scaling_ablation.epochs=1", "scaling_ablation.seeds=[0]"),
 )
+ARMS = ("baseline", "width", "compound")  # of the sample
+WITHOUT_SCALING = ("scaling_search.epochs=0", "~scaling_arms", "+scaling_arms={}")  # for tests of what comes before it
 
 
 class Repository:
@@ -98,6 +102,14 @@ class Repository:
         folders = ("metrics", "plots", "data/predictions", "models")
         files = (path for folder in folders for path in sorted((self.folder / folder).rglob("*")))
         return {str(p.relative_to(self.folder)): p.read_bytes() for p in files if p.is_file() and p.name[0] != "."}
+
+
+def copied(original: Repository, folder: Path) -> Repository:
+    """The same study elsewhere, without the state of its training."""
+    shutil.copytree(original.folder, folder, symlinks=True, ignore=shutil.ignore_patterns(".resume"))
+    repository = copy.copy(original)
+    repository.folder = folder
+    return repository
 
 
 def ran(output: str) -> list[str]:

@@ -18,11 +18,11 @@ from src.optimizers import EPSILON, build_optimizer
 from src.parameter_groups import parameter_groups
 from src.training_loop import Recipe
 from tests.builders import convolutional, images
-from tests.repository import ROOT, TINY, Repository
+from tests.repository import ROOT, TINY, WITHOUT_SCALING, Repository
 
 LONGER = (
     *(*TINY, "tune_head.trials=8", "tune_head.epochs=60", "train_frozen.epochs=40", "finetune.epochs=4"),
-    "finetune.checkpoint_minutes=0",
+    *("finetune.checkpoint_minutes=0", *WITHOUT_SCALING),
 )
 
 

@@ -60,9 +60,11 @@ def project_files_reached_from(path: str) -> set[str]:
 
 
 def declared(stage: str, *kinds: str) -> set[str]:
-    """Paths listed under `kinds` in dvc.yaml, with per-path options dropped."""
-    entries = [entry for kind in kinds for entry in PIPELINE[stage].get(kind, [])]
-    return {entry if isinstance(entry, str) else next(iter(entry)) for entry in entries}
+    """Paths listed under `kinds` in dvc.yaml, with per-path options dropped; of a family, or of its `family@member`."""
+    family, _, member = stage.partition("@")
+    entries = [entry for kind in kinds for entry in PIPELINE[family].get(kind, [])]
+    paths = {entry if isinstance(entry, str) else next(iter(entry)) for entry in entries}
+    return {path.replace("${key}", member) for path in paths} if member else paths
 
 
 def attributes_of(path: str, name: str) -> set[str]:

@@ -1,32 +1,45 @@
 """Which stages rerun after which change: caching that people can trust, as a table."""
 
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
 
-from tests.repository import TINY, Repository
+from tests.repository import ARMS, TINY, Repository, copied, ran
 from tests.test_pipeline import OBSERVERS, SOURCES
 
-ALL = "download extract_features baseline tune_head train_frozen finetune report"
+FOLDERS = [f"{kind}/scaling_ablation" for kind in ("metrics", "plots", "data/predictions", "data/runs")]  # of all arms
+ABLATION = " ".join(f"scaling_ablation@{arm}" for arm in ARMS)
+SCALING = f"scaling_search {ABLATION}"
+ALL = f"download extract_features baseline tune_head train_frozen finetune {SCALING} report"
 ON_FEATURES = "baseline tune_head train_frozen"
-TRAINING = "tune_head train_frozen finetune"
-COMPUTING = f"extract_features {ON_FEATURES} finetune"
+ON_IMAGES = f"extract_features finetune {SCALING}"
+FROM_IMAGES = f"finetune {SCALING}"
+TRAINING = f"tune_head train_frozen {FROM_IMAGES}"
+TRANSFER = f"extract_features {ON_FEATURES} finetune"
+COMPUTING = f"{TRANSFER} {SCALING}"
 
 # An edit that leaves a stage's outputs as they were (a comment) reruns these, and nothing further down but the report,
 # which shows how long they took.
 AFTER_EDITING = {
-    **{f"stages/{stage}.py": stage for stage in ALL.split()},
+    **{f"stages/{stage}.py": stage for stage in ALL.split() if "@" not in stage},
+    "stages/scaling_ablation.py": ABLATION,
     "stages/find_lr.py": "",
     "src/archives.py": "download",
+    "src/arms.py": SCALING,
     "src/artifacts.py": ALL,
-    "src/augmentation.py": "extract_features finetune",
+    "src/augmentation.py": ON_IMAGES,
     "src/averaging.py": TRAINING,
     "src/backbones.py": "extract_features finetune",
     "src/baselines.py": "baseline",
     "src/batches.py": COMPUTING,
     "src/checkpoints.py": TRAINING,
+    "src/comparisons.py": "report",
+    "src/cost.py": SCALING,
+    "src/cost_matching.py": SCALING,
     "src/datasets.py": "download",
     "src/devices.py": COMPUTING,
     "src/distributed.py": COMPUTING,
@@ -37,17 +50,17 @@ AFTER_EDITING = {
     "src/finetuning.py": "finetune",
     "src/head_training.py": "tune_head train_frozen",
     "src/heads.py": f"{ON_FEATURES} finetune",
-    "src/image_batches.py": "extract_features finetune",
+    "src/image_batches.py": ON_IMAGES,
     "src/image_folders.py": "download",
-    "src/metrics.py": f"{ON_FEATURES} finetune",
+    "src/metrics.py": f"{ON_FEATURES} {FROM_IMAGES}",
     "src/mixing.py": TRAINING,
     "src/optimizers.py": TRAINING,
     "src/pages.py": "report",
     "src/parameter_groups.py": TRAINING,
     "src/plots.py": "report",
-    "src/policies.py": "extract_features finetune",
-    "src/precision.py": "extract_features tune_head train_frozen finetune",
-    "src/prefetching.py": "extract_features finetune",
+    "src/policies.py": ON_IMAGES,
+    "src/precision.py": f"extract_features {TRAINING}",
+    "src/prefetching.py": ON_IMAGES,
     "src/provenance.py": "report",
     "src/randomness.py": COMPUTING,
     "src/range_test.py": "",
@@ -55,7 +68,15 @@ AFTER_EDITING = {
     "src/report.html": "report",
     "src/resuming.py": TRAINING,
     "src/rmsprop.py": TRAINING,
+    "src/scaling.py": f"{ON_IMAGES} report",
+    "src/scaling_findings.py": "report",
+    "src/scaling_grid.py": SCALING,
+    "src/scaling_plots.py": "report",
+    "src/scaling_results.py": "report",
+    "src/scaling_search.py": SCALING,
+    "src/scaling_sections.py": "report",
     "src/schedules.py": TRAINING,
+    "src/scratch_training.py": SCALING,
     "src/search.py": "tune_head",
     "src/sections.py": "report",
     "src/splitting.py": "download",
@@ -69,18 +90,23 @@ AFTER_EDITING = {
     "README.md": "",
     **dict.fromkeys(sorted(OBSERVERS), ""),
 }
-# A change of results goes on to every stage that reads them.
+# A change of results goes on to every stage that reads them. One candidate leaves a search nothing to choose, whatever
+# the seed and the recipe.
 AFTER_SETTING = {
-    "seed=1": COMPUTING,
+    "seed=1": f"{TRANSFER} scaling_search",
     "lr=0.001": "finetune",
-    "dataset.split_seed=1": f"download extract_features {ON_FEATURES} finetune",
-    "backbone.resolution=48": COMPUTING,
+    "dataset.split_seed=1": f"download {COMPUTING}",
+    "backbone.resolution=48": TRANSFER,
     "augment.rotation=5": COMPUTING,
-    "features.views=0": COMPUTING,
+    "features.views=0": TRANSFER,
     "baseline.neighbours=3": "baseline",
     "tune_head.dropout=[0.15]": "tune_head train_frozen finetune",
     "train_frozen.epochs=3": "train_frozen finetune",
     "finetune.weight_decay=0.5": "finetune",
+    "scaling.learning_rate=0.001": SCALING,
+    "scaling_search.tolerance=0.011": "scaling_search",
+    "scaling_search.epochs=0": SCALING,  # now with the paper's coefficients
+    "scaling_ablation.epochs=2": ABLATION,
     "report.title=Mine": "",
 }
 
@@ -134,6 +160,42 @@ def test_a_setting_reruns_the_stages_whose_inputs_it_changes(tiny: Repository, s
     restore(tiny)
 
 
+# The arms whose stages run after settings, and the arms that there are then.
+CHANGES = {
+    "~scaling_arms.width": ([], ["baseline", "compound"]),
+    "+scaling_arms.width.epochs=2": (["width"], [*ARMS]),
+    "+scaling_arms.resnet50={} +scaling_arms.small_cnn={}": (
+        ["resnet50", "small_cnn"],
+        [*ARMS, "resnet50", "small_cnn"],
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", CHANGES)
+def test_an_arm_comes_goes_and_changes_alone(tiny: Repository, tmp_path: Path, settings: str) -> None:
+    repository = copied(tiny, tmp_path / "study")
+    run, arms = CHANGES[settings]
+    said = repository.run("dvc", "exp", "run", *(f"--set-param={setting}" for setting in settings.split())).stdout
+    assert ran(said) == [*(f"scaling_ablation@{arm}" for arm in run), "report"]
+    assert reported(repository) == arms
+    for folder in FOLDERS:  # what a dropped arm left stays there
+        assert {path.stem for path in (repository.folder / folder).iterdir()} == {".gitkeep", *ARMS, *arms}
+
+
+@pytest.mark.slow
+def test_without_arms_there_still_is_a_report(tiny: Repository, tmp_path: Path) -> None:
+    """In a new clone, which has the other stages' results in DVC's cache."""
+    repository = Repository(tmp_path)
+    repository.set_params(TINY)
+    repository.commit()
+    shutil.copytree(tiny.folder / ".dvc/cache", tmp_path / ".dvc/cache")
+    said = repository.run("dvc", "exp", "run", "-S", "~scaling_arms", "-S", "+scaling_arms={}").stdout
+    assert ran(said) == ["report"]
+    assert [[path.name for path in (tmp_path / folder).iterdir()] for folder in FOLDERS] == [[".gitkeep"]] * 4
+    assert reported(repository) == []
+
+
 @pytest.mark.slow
 def test_an_edit_that_changes_no_result_stops_there(tiny: Repository) -> None:
     append(tiny.folder / "src/head_training.py", "\n# a comment\n")
@@ -142,14 +204,14 @@ def test_an_edit_that_changes_no_result_stops_there(tiny: Repository) -> None:
 
 
 @pytest.mark.slow
-def test_a_changed_weights_file_reruns_everything_after_the_download(tiny: Repository) -> None:
+def test_a_changed_weights_file_reruns_everything_that_starts_from_weights(tiny: Repository) -> None:
     from safetensors.torch import load_file, save_file
 
     path = tiny.folder / "weights/efficientnet_pico_tinyimagenet64.safetensors"
     state = load_file(path)
     state["features.0.0.weight"] *= 1.01
     save_file(state, path)
-    assert set(tiny.repro()) == set(ALL.split()) - {"download"}
+    assert set(tiny.repro()) == {*TRANSFER.split(), "report"}
     restore(tiny)
 
 
@@ -165,10 +227,11 @@ def test_a_changed_image_of_ones_own_reruns_everything(tmp_path: Path) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.new("RGB", (32, 32), (100 * shade + 3 * number, 40, 90)).save(path)
     settings = ("dataset.name=folder", "dataset.image_size=32", "dataset.train_limit=null", "dataset.val_fraction=0.25")
-    repository.set_params((*TINY, *settings))
-    assert repository.repro() == ALL.split()
+    repository.set_params((*TINY, *settings, "~scaling_arms.width", "~scaling_arms.compound"))
+    stages = [stage for stage in ALL.split() if stage not in ABLATION.split()[1:]]
+    assert repository.repro() == stages
     Image.new("RGB", (32, 32), (7, 200, 7)).save(tmp_path / "data/source/train/dark/03.png")
-    assert set(repository.repro()) == set(ALL.split())
+    assert repository.repro() == stages
 
 
 @pytest.mark.slow
@@ -190,3 +253,15 @@ def restore(repository: Repository) -> None:
 
 def append(path: Path, text: str) -> None:
     path.write_text(path.read_text() + text)
+
+
+def reported(repository: Repository) -> list[str]:
+    """The arms that the report names, the same in its settings, in what was trained and in what each stage took."""
+    text = (repository.folder / "reports/report.md").read_text()
+    trained = text.partition("| Arm | d | w |")[2].partition("\n\n")[0]
+    settings, rows, times = (
+        re.findall(rf"^\| {prefix}(\w+) \|", part, re.MULTILINE)
+        for prefix, part in ((r"scaling_arms\.", text), ("", trained), ("scaling_ablation@", text))
+    )
+    assert settings == rows == times
+    return settings

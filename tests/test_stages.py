@@ -6,11 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from tests.conftest import audit_log
-from tests.repository import Repository, ran
-from tests.test_pipeline import OBSERVERS, PIPELINE, declared, project_files_reached_from
+from tests.repository import ARMS, Repository, ran
+from tests.test_pipeline import DECLARED, OBSERVERS, PIPELINE, declared, project_files_reached_from
 
+STAGES = [
+    member
+    for stage, entry in DECLARED.items()
+    for member in ([f"{stage}@{arm}" for arm in ARMS] if "foreach" in entry else [stage])
+]
 # Neither input nor output: settings, and what git ignores and the main checkout keeps.
 BESIDES = ("params.yaml", "mlflow.db", "mlartifacts", ".resume", "data/raw", "src/__init__.py", "stages/__init__.py")
 
@@ -36,10 +42,15 @@ def outside(paths: set[str], allowed: set[str]) -> set[str]:
 
 
 def metrics(repository: Repository, stage: str) -> dict[str, dict[str, float]]:
-    return json.loads((repository.folder / f"metrics/{stage}.json").read_text())
+    """Of a stage, or of one member of a family."""
+    return json.loads((repository.folder / f"metrics/{stage.replace('@', '/')}.json").read_text())
 
 
-@pytest.mark.parametrize("stage", PIPELINE)
+def test_these_are_the_stages_of_the_sample(sample: Repository) -> None:
+    assert set(yaml.safe_load((sample.folder / "dvc.lock").read_text())["stages"]) == set(STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_stage_reads_and_writes_only_what_dvc_yaml_declares(sample: Repository, stage: str) -> None:
     inputs, outputs = declared(stage, "deps"), declared(stage, "outs", "metrics", "plots")
     for_observers = {
@@ -49,7 +60,7 @@ def test_stage_reads_and_writes_only_what_dvc_yaml_declares(sample: Repository, 
     assert not outside(opened(sample, stage, "w"), outputs)
 
 
-@pytest.mark.parametrize("stage", PIPELINE)
+@pytest.mark.parametrize("stage", STAGES)
 def test_stage_opens_every_file_that_dvc_yaml_declares(sample: Repository, stage: str) -> None:
     """A dep that is never read makes DVC run the stage for nothing."""
     read = opened(sample, stage, "r") | opened(sample, stage, "w")
@@ -77,7 +88,46 @@ def test_the_best_head_is_the_trial_that_validation_prefers(sample: Repository) 
     assert trials.loc[trials.val_accuracy == trials.val_accuracy.max(), list(best)].eq(best).all(axis=1).any()
 
 
-@pytest.mark.parametrize("stage", [stage for stage in PIPELINE if PIPELINE[stage].get("metrics")])
+def test_the_chosen_coefficients_are_those_that_validation_prefers(sample: Repository) -> None:
+    """Of several, those of the cheapest network."""
+    table = pd.read_csv(sample.folder / "plots/scaling_search/candidates.csv")
+    best = table[table.val_accuracy == table.val_accuracy.max()].sort_values("multiply_adds", kind="stable").iloc[0]
+    chosen = json.loads((sample.folder / "models/coefficients.json").read_text())
+    assert len(table) > 1
+    assert chosen == {name: best[name] for name in ("alpha", "beta", "gamma")} | {"chosen_by": "validation"}
+    assert metrics(sample, "scaling_search")["val"] == {"accuracy": best.val_accuracy, "loss": best.val_loss}
+
+
+def test_the_unscaled_base_learns_the_sample_from_scratch(sample: Repository) -> None:
+    assert metrics(sample, "scaling_ablation@baseline")["test"]["accuracy"] > 2 * 0.1, "ten classes"
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_predictions_of_each_seed_recompute_an_arms_metrics(sample: Repository, arm: str) -> None:
+    from src import artifacts
+
+    stored = artifacts.load(sample.folder / f"data/predictions/scaling_ablation/{arm}.pt")
+    curve = pd.read_csv(sample.folder / f"plots/scaling_ablation/{arm}.csv")
+    assert list(stored["logits"]) == ["seed 0", "seed 1"]
+    assert curve.groupby("seed").epoch.agg(list).to_dict() == dict.fromkeys((0, 1), sorted(set(curve.epoch)))
+    for split in ("val", "test"):
+        rows = stored["split"] == artifacts.SPLITS.index(split)
+        hits = pd.Series(
+            (logits.argmax(1) == stored["label"])[rows].double().mean().item() for logits in stored["logits"].values()
+        )
+        found = metrics(sample, f"scaling_ablation@{arm}")[split]
+        assert (found["accuracy"], found["accuracy_std"]) == pytest.approx((hits.mean(), hits.std()))
+
+
+def test_scaled_arms_of_the_sample_cost_the_same(sample: Repository) -> None:
+    costs = {arm: metrics(sample, f"scaling_ablation@{arm}")["multiply_adds"] for arm in ARMS}
+    budget = yaml.safe_load((sample.folder / "params.yaml").read_text())["scaling_ablation"]["budget"]
+    assert {arm: cost / costs["baseline"] for arm, cost in costs.items() if arm != "baseline"} == pytest.approx(
+        dict.fromkeys(ARMS[1:], budget), rel=0.02
+    )
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if PIPELINE[stage.partition("@")[0]].get("metrics")])
 def test_metrics_are_few_numbers_and_at_most_two_deep(sample: Repository, stage: str) -> None:
     """Anything longer makes `dvc metrics diff` and `dvc exp show` unreadable."""
     found = metrics(sample, stage)
@@ -122,6 +172,10 @@ def test_two_experiments_have_one_complete_mlflow_run_each(sample: Repository, h
         assert (
             found[f"report {name}"].metrics["baseline.test.nearest_mean"]
             == metrics(sample, "baseline")["test"]["nearest_mean"]
+        )
+        assert (
+            found[f"report {name}"].metrics["scaling_ablation.width.test.accuracy"]
+            == metrics(sample, "scaling_ablation@width")["test"]["accuracy"]
         )
     rates = [found[f"report {name}"].params["lr"] for name in ("sample", "hot")]
     assert rates[0] != rates[1] == "0.001"

@@ -135,8 +135,7 @@ def test_what_does_not_fit_two_images_at_a_time_is_one_line() -> None:
     with pytest.raises(MemoryError) as caught:
         stepper(Full(convolutional(), 1, "forward")).take(batch(), total=10, seed=0)
     assert str(caught.value) == (
-        "not even 2 images at a time fit (CUDA out of memory. Tried to allocate 20.00 MiB.); "
-        "try a lower backbone.resolution"
+        "not even 2 images at a time fit (CUDA out of memory. Tried to allocate 20.00 MiB.); try a lower resolution"
     )
 
 

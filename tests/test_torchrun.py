@@ -1,9 +1,7 @@
 """`LAUNCHER="torchrun …" dvc repro`: fine-tuning in many processes, through the real stage, as a user would."""
 
-import copy
 import json
 import os
-import shutil
 import signal
 import socket
 import sqlite3
@@ -18,12 +16,16 @@ import psutil
 import pytest
 import torch
 
-from tests.repository import TINY, Repository, ran
+from tests.repository import ROOT, TINY, WITHOUT_SCALING, Repository, copied, ran
+from tests.test_pipeline import declared
 
 pytestmark = pytest.mark.slow
 
 EPOCHS = 10
-SETTINGS = (*TINY, "lr=0.01", f"finetune.epochs={EPOCHS}", "finetune.batch_size=50")
+SETTINGS = (
+    *(*TINY, "lr=0.01", f"finetune.epochs={EPOCHS}", "finetune.batch_size=50", *WITHOUT_SCALING),
+    f"+scaling_arms.small_cnn={{resolution:16,epochs:{EPOCHS}}}",  # which learns from 200 images
+)
 OTHER = "lr=0.0101"  # as good a rate, under which DVC finds no result yet
 TWO = {"LAUNCHER": "torchrun --nproc-per-node 2", "THREADS": "1"}
 SECONDS = 60.0  # until a run whose process was killed counts as hanging
@@ -53,20 +55,12 @@ def two(one: Repository, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return Finished(repository, repository.run("dvc", "repro", **TWO).stdout)
 
 
-def copied(original: Repository, folder: Path) -> Repository:
-    """The same study elsewhere, without the state of its training."""
-    shutil.copytree(original.folder, folder, symlinks=True, ignore=shutil.ignore_patterns(".resume"))
-    repository = copy.copy(original)
-    repository.folder = folder
-    return repository
-
-
 def outputs(repository: Repository) -> dict[str, bytes]:
     return {name: (repository.folder / name).read_bytes() for name in OUTPUTS}
 
 
-def accuracy(repository: Repository) -> float:
-    scores = json.loads((repository.folder / "metrics/finetune.json").read_text())
+def accuracy(repository: Repository, metrics: str = "finetune") -> float:
+    scores = json.loads((repository.folder / f"metrics/{metrics}.json").read_text())
     return float(scores["test"]["accuracy"])
 
 
@@ -94,6 +88,25 @@ def test_two_processes_do_the_work_of_one_and_the_first_writes_it_down(one: Repo
     assert (record["one"]["processes"], record["two"]["processes"]) == (1, 2)
     assert accuracy(two.repository) > 0.5, "ten classes"
     assert accuracy(two.repository) == pytest.approx(accuracy(one), abs=0.2)
+
+
+def test_two_processes_train_an_arm_from_scratch_and_write_each_file_once(one: Repository, tmp_path: Path) -> None:
+    repository, stage, log = copied(one, tmp_path / "study"), "scaling_ablation@small_cnn", tmp_path / "log"
+    repository.set_params(["+scaling_arms.small_cnn.learning_rate=0.0031"])
+    log.mkdir()
+    audited = {"AUDIT_LOG": str(log), "PYTHONPATH": str(ROOT / "tests/audit")}
+    output = repository.run("dvc", "repro", **TWO, **audited).stdout
+    assert ran(output) == [stage, "report"]
+    assert runs(repository) - runs(one) == {(stage, "FINISHED"): 1, ("report", "FINISHED"): 1}
+    lines = [line.partition(", seed 0: ")[2] for line in output.splitlines() if line.startswith(f"{stage}, seed")]
+    assert [line.split()[:4] for line in lines] == [["epoch", str(n), "of", f"{EPOCHS}:"] for n in range(1, EPOCHS + 1)]
+    opened = map(json.loads, (log / f"{stage}.jsonl").read_text().splitlines())
+    written = Counter(path for kind, path in opened if kind == "w")
+    outputs = {str(repository.folder / path) for path in declared(stage, "outs", "metrics", "plots")}
+    assert {path: written[path] for path in outputs} == dict.fromkeys(outputs, 1)
+    scores = [accuracy(study, "scaling_ablation/small_cnn") for study in (one, repository)]
+    assert min(scores) > 0.5, "ten classes"
+    assert scores[0] == pytest.approx(scores[1], abs=0.2)
 
 
 def members(repository: Repository) -> dict[int, psutil.Process]:
