@@ -119,12 +119,16 @@ def test_predictions_of_each_seed_recompute_an_arms_metrics(sample: Repository, 
         assert (found["accuracy"], found["accuracy_std"]) == pytest.approx((hits.mean(), hits.std()))
 
 
-def test_scaled_arms_of_the_sample_cost_the_same(sample: Repository) -> None:
-    costs = {arm: metrics(sample, f"scaling_ablation@{arm}")["multiply_adds"] for arm in ARMS}
-    budget = yaml.safe_load((sample.folder / "params.yaml").read_text())["scaling_ablation"]["budget"]
-    assert {arm: cost / costs["baseline"] for arm, cost in costs.items() if arm != "baseline"} == pytest.approx(
-        dict.fromkeys(ARMS[1:], budget), rel=0.02
-    )
+def test_the_compound_arm_of_the_sample_is_the_candidate_that_the_search_chose(sample: Repository) -> None:
+    """At phi = 1, that is."""
+    table = pd.read_csv(sample.folder / "plots/scaling_search/candidates.csv")
+    chosen = metrics(sample, "scaling_search")
+    (row,) = table.loc[
+        (table[["alpha", "beta", "gamma"]] == [chosen[k] for k in ("alpha", "beta", "gamma")]).all(axis=1)
+    ].to_dict("records")
+    compound = metrics(sample, "scaling_ablation@compound")
+    for name in ("depth", "width", "resolution", "parameters", "multiply_adds"):
+        assert compound[name] == row[name]
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if PIPELINE[stage.partition("@")[0]].get("metrics")])
