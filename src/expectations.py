@@ -7,15 +7,15 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from src import arms, console, cost, devices, features
+from src import arms, console, cost, devices, features, scaling_grid
 from src.backbones import load_backbone
-from src.cost_matching import Plan
+from src.cost_matching import Plan, relative_cost
 from src.params import AXES, Params
 from src.scaling import PAPER
 
 BATCH = 8  # images in a measured step
 CLASSES = 10  # nobody has counted them yet, and they hardly matter
-CANDIDATES = 18  # of the default grid
+SMALL_BATCH = 64  # the same for small images, of which 8 keep no processor busy
 HOUR = 3600.0
 IMAGES = {  # for training and validation, and for testing
     "cifar10": (50_000, 10_000),
@@ -35,7 +35,7 @@ def announce(cfg: Params) -> None:
         return
     counts = _images(cfg)
     backbone = load_backbone(replace(cfg.backbone, weights="random"), seed=0)
-    forward, step = _seconds_per_image(backbone.network, backbone.view.resolution)
+    forward, step = _seconds_per_image(backbone.network, backbone.view.resolution, BATCH)
     extraction = forward * ((1 + cfg.features.views) * counts["train"] + counts["val"] + counts["test"])
     epochs = cfg.finetune.epochs * (step * counts["train"] + forward * counts["val"])
     seconds = {"extract_features": extraction, "finetune": epochs + forward * sum(counts.values())}
@@ -55,18 +55,21 @@ def _images(cfg: Params) -> dict[str, int]:
 
 
 def _scaling(cfg: Params, counts: dict[str, int]) -> dict[str, float]:
-    """Seconds of scaling_search, whose candidates cost twice the base, and of all arms, by what they cost of it."""
+    """Seconds of scaling_search and of all arms, by what their networks cost of the base, which is measured."""
     search, ablation, resolution = cfg.scaling_search, cfg.scaling_ablation, cfg.scaling.base_resolution
     if not search.epochs and not cfg.scaling_arms:
         return {}
     model = arms.scaled(Plan(depth=1.0, width=1.0, resolution=resolution, phi=None), cfg.scaling, classes=CLASSES)
-    forward, step = _seconds_per_image(model.build(seed=0), resolution)
+    forward, step = _seconds_per_image(model.build(seed=0), resolution, min(cfg.scaling.batch_size, SMALL_BATCH))
     epoch = step * counts["train"] + forward * counts["val"]
-    epochs = {
-        name: len(ablation.seeds) * (arm.epochs or ablation.epochs) * _relative_cost(cfg, name)
+    found = scaling_grid.candidates(search, cfg.scaling, classes=CLASSES) if search.epochs else []
+    plans = [Plan(depth=each.depth, width=each.width, resolution=each.resolution, phi=1.0) for each in found]
+    searched = search.epochs * sum(relative_cost(plan, cfg.scaling, classes=CLASSES) for plan in plans)
+    trained = sum(
+        len(ablation.seeds) * (arm.epochs or ablation.epochs) * _relative_cost(cfg, name)
         for name, arm in cfg.scaling_arms.items()
-    }
-    return {"scaling_search": 2 * CANDIDATES * search.epochs * epoch, "scaling_ablation": sum(epochs.values()) * epoch}
+    )
+    return {"scaling_search": searched * epoch, "scaling_ablation": trained * epoch}
 
 
 def _relative_cost(cfg: Params, name: str) -> float:
@@ -85,9 +88,9 @@ def _relative_cost(cfg: Params, name: str) -> float:
     return own / base
 
 
-def _seconds_per_image(network: nn.Module, resolution: int) -> tuple[float, float]:
+def _seconds_per_image(network: nn.Module, resolution: int, batch: int) -> tuple[float, float]:
     """Of a forward pass in inference, and of a training step, each the second of two."""
-    images = torch.rand(BATCH, 3, resolution, resolution)
+    images = torch.rand(batch, 3, resolution, resolution)
 
     def step() -> None:
         network.train()(images).square().mean().backward()
@@ -98,7 +101,7 @@ def _seconds_per_image(network: nn.Module, resolution: int) -> tuple[float, floa
 
     training = _timed(step)
     features.freeze(network)
-    return _timed(forward) / BATCH, training / BATCH
+    return _timed(forward) / batch, training / batch
 
 
 def _timed(work: Callable[[], None]) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.repository import TINY, Repository, copied
+from tests.repository import ROOT, TINY, Repository, copied
 from tests.test_pipeline import declared
 
 ONE_THREAD = {"THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -60,10 +60,10 @@ class Stage:
         started.communicate()
         assert not any((self.repository.folder / path).exists() for path in self.outputs)
 
-    def finish(self) -> str:
+    def finish(self, **extra: str) -> str:
         """Run it, from where it was, to its end; what it said."""
         self._delete_outputs()
-        return self.repository.run(*self.command, **ONE_THREAD).stdout
+        return self.repository.run(*self.command, **ONE_THREAD, **extra).stdout
 
     def results(self) -> dict[str, bytes]:
         """Its outputs, but for the record of its speed."""
@@ -115,8 +115,12 @@ def test_a_killed_search_goes_on_with_the_candidate_that_trained_and_ends_with_t
     (journal,) = stage.kept("candidates.jsonl")
     finished = journal.read_bytes()
     assert finished.count(b"\n") == 1
-    assert "goes on at epoch " in stage.finish()
+    audit = {"AUDIT_LOG": str(tmp_path), "DVC_STAGE": stage.name, "PYTHONPATH": str(ROOT / "tests/audit")}
+    assert "goes on at epoch " in stage.finish(**audit)
     assert journal.read_bytes().startswith(finished)
+    opened = (tmp_path / f"{stage.name}.jsonl").read_text()
+    assert "/candidate_01/checkpoint." in opened
+    assert "/candidate_00/" not in opened
     assert len(undisturbed) == 3
     assert stage.results() == undisturbed
 
