@@ -10,7 +10,7 @@ import pytest
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
 from recipes import run
-from src import cost_matching, params, scaling_grid
+from src import params
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.txt"))
@@ -84,12 +84,10 @@ def test_the_quick_study_is_of_all_cifar10():
     assert (ROOT / quick.backbone.weights).is_file()
 
 
-def test_the_sample_has_three_arms_of_two_seeds_that_can_be_whatever_its_search_chooses():
+def test_the_sample_has_three_arms_of_two_seeds_whatever_its_search_chooses():
     cfg = loaded("sample")
     assert (list(cfg.scaling_arms), cfg.scaling_ablation.seeds) == (["baseline", "width", "compound"], (0, 1))
-    for found in scaling_grid.candidates(cfg.scaling_search, cfg.scaling, classes=10):
-        plans = cost_matching.plan_arms(cfg.scaling, cfg.scaling_ablation, found.coefficients, classes=10)
-        assert cost_matching.relative_cost(plans["compound"], cfg.scaling, classes=10) < 4
+    assert (cfg.scaling_ablation.match, cfg.scaling_ablation.phi) == ("phi", 1.0)
 
 
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe.stem != "sample"], ids=lambda r: r.stem)

@@ -121,11 +121,9 @@ def test_predictions_of_each_seed_recompute_an_arms_metrics(sample: Repository, 
 
 def test_the_compound_arm_of_the_sample_is_the_candidate_that_the_search_chose(sample: Repository) -> None:
     """At phi = 1, that is."""
-    table = pd.read_csv(sample.folder / "plots/scaling_search/candidates.csv")
+    table = pd.read_csv(sample.folder / "plots/scaling_search/candidates.csv").set_index(["alpha", "beta", "gamma"])
     chosen = metrics(sample, "scaling_search")
-    (row,) = table.loc[
-        (table[["alpha", "beta", "gamma"]] == [chosen[k] for k in ("alpha", "beta", "gamma")]).all(axis=1)
-    ].to_dict("records")
+    row = table.loc[tuple(chosen[name] for name in table.index.names)]
     compound = metrics(sample, "scaling_ablation@compound")
     for name in ("depth", "width", "resolution", "parameters", "multiply_adds"):
         assert compound[name] == row[name]
