@@ -71,7 +71,7 @@ class Run:
     def __init__(self, name: str, cfg: params.Params) -> None:
         self._stage, self._noted = name, dict[str, Any]()
         self._name = " ".join(filter(None, (name, os.environ.get("DVC_EXP_NAME"))))
-        values = _texts(asdict(cfg))
+        values = _settings(cfg)
         self._tags = _provenance(name) | {"params_hash": _digest(json.dumps(values, sort_keys=True))}
         self._store = _Store()
         self._experiment = self._store.open(cfg.dataset.name)
@@ -225,6 +225,12 @@ def _reason(error: BaseException) -> str:
         cause = cause.__cause__ or cause.__context__
     text = (reason.strerror if isinstance(reason, OSError) else None) or str(reason) or type(reason).__name__
     return text.rpartition("(Caused by ")[2].strip().splitlines()[0][:200]
+
+
+def _settings(cfg: params.Params) -> dict[str, str]:
+    """All values of params.yaml, without those that arms might have of their own, and have not."""
+    texts = _texts(asdict(cfg))
+    return {key: text for key, text in texts.items() if text != "null" or not key.startswith("scaling_arms.")}
 
 
 def _provenance(name: str) -> dict[str, str]:
