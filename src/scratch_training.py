@@ -176,13 +176,11 @@ def logits_by_seed(results: Mapping[int, Result]) -> dict[str, dict[str, Tensor]
 
 
 def describe(results: Mapping[int, Result], images: int) -> dict[str, Any]:
-    """What may differ from run to run: images/s of training steps, and the seconds that `images` a seed took so."""
+    """What may differ from run to run: how the last seed ran, images/s of training, and the seconds of each seed so."""
     machines = [result["machine"] for result in results.values()]
     rates = [each["images_per_second"] for each in machines if "images_per_second" in each]  # not of a kill at the end
+    found = {"seeds": list(results)} | {name: machines[-1][name] for name in ("precision", "compiled", "processes")}
     if not rates:
-        return {"seeds": list(results)}
-    return {
-        "seeds": list(results),
-        "images_per_second": round(statistics.fmean(rates), 1),
-        "training_seconds": [round(images / rate, 1) for rate in rates],
-    }
+        return found
+    speed = {"images_per_second": round(statistics.fmean(rates), 1)}
+    return found | speed | {"training_seconds": [round(images / rate, 1) for rate in rates]}

@@ -23,18 +23,19 @@ def answers(labels: Sequence[int], *, odds: float = 1.0) -> Tensor:
 
 
 LABELS = {"val": torch.tensor([0, 1, 2, 0]), "test": torch.tensor([0, 1, 2, 0, 1])}
+MACHINE = {"precision": "float32", "processes": 2}
 RESULTS: dict[int, Result] = {
     3: {
         "curve": curve(0.25, 0.5),
         "best_epoch": 2,
         "logits": {"val": answers([0, 1, 0, 1], odds=2), "test": answers([0, 1, 2, 0, 0], odds=2)},
-        "machine": {"images_per_second": 100.0, "precision": "float32"},
+        "machine": {"images_per_second": 100.0, "compiled": False, **MACHINE},
     },
     1: {
         "curve": curve(0.25, 0.48, 0.5),
         "best_epoch": 3,
         "logits": {"val": answers([0, 1, 2, 1], odds=6), "test": answers([0, 0, 0, 0, 0], odds=6)},
-        "machine": {"images_per_second": 300.0, "precision": "float32"},
+        "machine": {"images_per_second": 300.0, "compiled": False, **MACHINE},
     },
 }
 
@@ -99,6 +100,8 @@ def test_predictions_are_of_validation_and_test_alone_a_column_per_seed() -> Non
 def test_speeds_are_averaged_and_make_seconds_of_images() -> None:
     assert scratch_training.describe(RESULTS, 6000) == {
         "seeds": [3, 1],
+        "compiled": False,
+        **MACHINE,
         "images_per_second": 200.0,
         "training_seconds": [60.0, 20.0],
     }

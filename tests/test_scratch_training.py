@@ -180,7 +180,7 @@ def test_a_run_killed_while_test_is_predicted_trains_no_further_step(
     assert told == [SEED_IMAGES]
     assert "finished before" in capsys.readouterr().out
     assert equal(results, {0: undisturbed[0]})
-    assert scratch_training.describe(results, SEED_IMAGES) == {"seeds": [0]}, "no step was timed"
+    assert not {"images_per_second", "training_seconds"} & set(scratch_training.describe(results, SEED_IMAGES))
 
 
 def test_an_arm_of_the_study_goes_on_to_the_same_bits(tmp_path: Path) -> None:
