@@ -49,8 +49,8 @@ def jobs(cfg: params.Params) -> Iterator[Job]:
     settings, search, ablation = cfg.scaling, cfg.scaling_search, cfg.scaling_ablation
     if search.epochs:
         found = scaling_grid.candidates(search, settings, classes=CLASSES)
-        for number, model in enumerate(scaling_search.models(found, settings, classes=CLASSES)):
-            network, name = model.build(seed=0), f"scaling_search {number}"
+        for model in scaling_search.models(found, settings, classes=CLASSES):
+            network, name = model.build(seed=0), "scaling_search"
             counts = {"trained": search.epochs * train, "seen": search.epochs * val}
             yield Job(name=name, network=network, resolution=model.resolution, batch_size=settings.batch_size, **counts)
     for name, arm in cfg.scaling_arms.items():
@@ -88,13 +88,11 @@ def main() -> None:
     asked = parser.parse_args()
     cfg, device = params.load(), devices.choose()
     print(f"at {asked.rate:g} multiply-adds/s" if asked.rate else machine())
-    total = 0.0
+    hours: dict[str, float] = {}
     for job in jobs(cfg):
-        taken = seconds(job, cfg, device, asked.rate)
-        total += taken
-        work = f"{job.trained:,} images trained, {job.seen:,} seen, at {job.resolution} pixels"
-        print(f"  {job.name}: {taken / HOUR:.2f} h ({work})", flush=True)
-    print(f"all of it: {total / HOUR:.2f} h")
+        hours[job.name] = hours.get(job.name, 0.0) + seconds(job, cfg, device, asked.rate) / HOUR
+    for name, taken in (hours | {"all of it": sum(hours.values())}).items():
+        print(f"  {name}: {taken:.2f} h")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Small inputs for tests: images, features, augmentation settings and draws, and a network to train."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,23 @@ def convolutional(dropout: float = 0.0) -> nn.Sequential:
 
 
 def quiet(count: int) -> None: ...
+
+
+class Killed(Exception):
+    """Stands for a kill: nothing that comes after it runs."""
+
+
+def killer(steps: int) -> Callable[[int], None]:
+    """Kills after so many steps of training; 0 images, told at the start of a run, are no step."""
+    taken = 0
+
+    def advance(count: int) -> None:
+        nonlocal taken
+        taken += count > 0
+        if taken == steps:
+            raise Killed
+
+    return advance
 
 
 def fit(

@@ -18,15 +18,11 @@ from src.params import Scaling, ScalingSearch
 from src.scaling import PAPER, Coefficients
 from src.scaling_grid import Candidate, candidates
 from src.scaling_search import JOURNAL, Row
-from tests.builders import EVERYTHING, augment, images, quiet, same_state, scaling_settings
+from tests.builders import EVERYTHING, Killed, augment, images, killer, quiet, same_state, scaling_settings
 
 COUNT, EPOCHS, STEPS = 20, 2, 3  # training images, and steps of an epoch in batches of 8
 EACH = COUNT * EPOCHS
 SETTINGS = scaling_settings(checkpoint_minutes=0.0, ema_decay=0.9)
-
-
-class Killed(Exception):
-    """Stands for a kill: nothing that comes after it runs."""
 
 
 def small(channels: int) -> nn.Sequential:
@@ -60,19 +56,6 @@ def searched(
     return scaling_search.train_candidates(
         networks, splits(), settings, epochs=EPOCHS, seed=0, folder=folder, advance=advance
     )
-
-
-def killer(steps: int) -> Callable[[int], None]:
-    """Kills after so many steps of training; 0 images, told at the start of a candidate, are no step."""
-    taken = 0
-
-    def advance(count: int) -> None:
-        nonlocal taken
-        taken += count > 0
-        if taken == steps:
-            raise Killed
-
-    return advance
 
 
 @pytest.fixture(scope="module")

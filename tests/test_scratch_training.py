@@ -1,7 +1,7 @@
 """Training from scratch, a run per seed: finished ones are kept, a killed one goes on, and arms see the same images."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,22 @@ from src.params import Arm, ScalingAblation
 from src.scaling import PAPER
 from src.scratch_training import Result, SeedRuns
 from src.training_loop import Recipe
-from tests.builders import EVERYTHING, OFF, augment, convolutional, images, quiet, same_state, scaling_settings
+from tests.builders import (
+    EVERYTHING,
+    OFF,
+    Killed,
+    augment,
+    convolutional,
+    images,
+    killer,
+    quiet,
+    same_state,
+    scaling_settings,
+)
 
 CPU = torch.device("cpu")
 COUNT, EPOCHS, STEPS = 20, 2, 3  # training images, and steps of an epoch in batches of 8
 SEED_IMAGES = COUNT * EPOCHS
-
-
-class Killed(Exception):
-    """Stands for a kill: nothing that comes after it runs."""
 
 
 def small(noted: nn.Module | None = None) -> nn.Sequential:
@@ -64,19 +71,6 @@ def runs(folder: Path, model: Model = SMALL, *, seeds: Sequence[int] = (0, 1), *
     changes = {"checkpoint_minutes": 0.0, "ema_decay": 0.9, "label_smoothing": 0.1, "clip_norm": 1.0}
     plain: dict[str, Any] = {"splits": splits(), "settings": scaling_settings(**changes), "epochs": EPOCHS}
     return SeedRuns(model=model, seeds=seeds, folder=folder, label="scaling_ablation@x", **plain | others)
-
-
-def killer(steps: int) -> Callable[[int], None]:
-    """Kills after so many steps of training; 0 images, told at the start of a seed, are no step."""
-    taken = 0
-
-    def advance(count: int) -> None:
-        nonlocal taken
-        taken += count > 0
-        if taken == steps:
-            raise Killed
-
-    return advance
 
 
 def equal(first: Mapping[int, Result], second: Mapping[int, Result]) -> bool:
