@@ -96,6 +96,15 @@ def _directory_members(path: Path, wanted: Container[str]) -> Iterator[tuple[str
             yield name, (path / name).read_bytes() if name in wanted else b""
 
 
+def first_link(path: Path) -> Path | None:
+    """A link to a folder somewhere in the folder `path`, among what would be read."""
+    for folder, folders, _ in os.walk(path):
+        folders[:] = sorted(name for name in folders if not _is_clutter(name))
+        if link := next((name for name in folders if os.path.islink(os.path.join(folder, name))), None):
+            return Path(folder, link)
+    return None
+
+
 def _raise(error: OSError) -> None:
     raise error
 

@@ -13,8 +13,8 @@ import torchvision
 from torch import nn
 
 from src import scaling
-from src.cost_matching import Plan, plan_arms, relative_cost
-from src.params import AXES, Arm, Scaling, ScalingAblation
+from src.cost_matching import AXES, Plan, plan_arms, relative_cost
+from src.params import Arm, Scaling, ScalingAblation
 from src.randomness import seed_of
 from src.scaling import BASES, Coefficients
 

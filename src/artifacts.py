@@ -9,17 +9,20 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
+import psutil
 import torch
 from torch import Tensor
 
 SPLITS = ("train", "val", "test")
+_waiting: ContextVar[dict[Path, Path] | None] = ContextVar("waiting", default=None)  # target -> written file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,7 @@ def main_checkout() -> Path:
 @contextmanager
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that becomes `path` when the block ends well, and vanishes when it does not."""
-    path = Path(path)
+    path, waiting = Path(path), _waiting.get()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -53,9 +56,33 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if waiting is not None:
+            waiting[path] = temporary
+            return
         os.replace(temporary, path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def together(confirm: Callable[[], None]) -> Iterator[None]:
+    """All files that are written in the block appear at its end, or, where it or `confirm` raises, none does.
+
+    `confirm` is asked at the beginning, too, before anybody is told what was found.
+    """
+    confirm()
+    waiting = dict[Path, Path]()
+    before = _waiting.set(waiting)
+    try:
+        yield
+        confirm()
+        for path, temporary in waiting.items():
+            os.replace(temporary, path)
+    finally:
+        _waiting.reset(before)
+        for temporary in waiting.values():
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -115,8 +142,17 @@ def save_split(split: Split, path: str | Path) -> None:
 
 
 def load_split(path: str | Path) -> Split:
-    """Read what `save_split` wrote; the images stay on disk, memory-mapped, until they are touched."""
-    return Split(**load(path, mmap=True))
+    """Read what `save_split` wrote, as `load_input` does."""
+    return Split(**load_input(path))
+
+
+def load_input(path: str | Path) -> dict[str, Any]:
+    """Read what `save` wrote into memory, where an edit of the file no longer reaches it.
+
+    A file that would take more than half of the free memory stays on disk, mapped: written into while it is used, as
+    nothing here does, it would change under its reader.
+    """
+    return load(path, mmap=os.stat(path).st_size > psutil.virtual_memory().available / 2)
 
 
 @contextmanager
@@ -184,3 +220,19 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
 def sha256(path: str | Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a nested mapping, by their dotted names."""
+    for key, value in values.items():
+        yield from leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
+
+
+def linked_folder(path: str | Path, below: str | Path) -> Path | None:
+    """The first link to a folder on the way down to `path` from `below`, which may itself be one.
+
+    DVC records such a link by its name, and does not see what changes behind it.
+    """
+    path, below = Path(os.path.abspath(path)), Path(os.path.abspath(below))
+    steps = (step for step in (*reversed(path.parents), path) if below in step.parents)
+    return next((Path(os.path.relpath(step)) for step in steps if step.is_symlink() and step.is_dir()), None)

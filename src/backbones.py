@@ -117,6 +117,11 @@ def _read_weights(settings: BackboneParams, expected: View) -> tuple[dict[str, T
         return _download(published, settings), _published_view(published)
     if not path.is_file():
         raise ValueError(f"backbone.weights: {settings.weights} does not exist (looked in {Path.cwd()})")
+    if link := artifacts.linked_folder(path, "weights"):
+        raise ValueError(
+            f"backbone.weights: {link} is a link to a folder, behind which DVC sees no change; allowed below weights: "
+            "folders, files and links to files"
+        )
     if path.suffix == ".safetensors":
         return _read_safetensors(path, expected)
     try:

@@ -61,21 +61,29 @@ _Yaml12Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Yaml12Loader.add_constructor("tag:yaml.org,2002:int", lambda _, n: n.value if len(n.value) > 1000 else int(n.value))
 
 
-def read(section: type[Section], path: str | Path) -> Section:
-    """`path` as an instance of the dataclass `section`.
+def read(section: type[Section], content: bytes, path: str | Path) -> Section:
+    """The `content` of the file `path` as an instance of the dataclass `section`.
 
     Raises:
         ValueError: in one line, the first key that is unknown, missing, of the wrong type or out of range.
     """
+    built: Section = _build(section, parse(content, path), "")
+    return built
+
+
+def parse(content: bytes, path: str | Path) -> Any:
+    """What the YAML of the file `path` says, unchecked.
+
+    Raises:
+        ValueError: it is no YAML; in one line.
+    """
     try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Yaml12Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(content.decode("utf-8"), Loader=_Yaml12Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise ValueError(f"{path}, line {line}: not YAML: {error.problem}") from None
     except (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    built: Section = _build(section, values, "")
-    return built
 
 
 def _build(section: type, values: Any, prefix: str) -> Any:

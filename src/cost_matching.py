@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from src.params import AXES, Scaling, ScalingAblation
+from src.params import Scaling, ScalingAblation
 from src.scaling import BASES, Coefficients, check_resolution, factors, multiply_adds, suitable, total_stride
 
+AXES = ("baseline", "depth", "width", "resolution", "compound")
 SCALED = AXES[1:]
 TABLE_7 = {"depth": 4.0, "width": 2.0, "resolution": 2.0}  # of arXiv:1905.11946, and its compound model below
 TABLE_7_COMPOUND = {"depth": 1.4, "width": 1.2, "resolution": 1.3}

@@ -64,6 +64,7 @@ OFFICIAL: Mapping[str, tuple[Archive, ...]] = {
     ),
 }
 DIGITS = tuple("0123456789")
+WATCHED = "data/source"  # by DVC
 RESIZED_AT_ONCE = 256  # images
 
 
@@ -110,7 +111,7 @@ def load(dataset: Dataset, official: Mapping[str, tuple[Archive, ...]]) -> Loade
 
 
 def _load_folder(dataset: Dataset) -> Loaded:
-    source = dataset.source or "data/source"
+    source = dataset.source or WATCHED
     path = resolve(source)
     folder = image_folders.scan(path)
     chosen = splitting.choose(folder.labels, folder.classes, dataset)
@@ -125,17 +126,22 @@ def resolve(source: str) -> Path:
     git tracks data/source, so an experiment in a checkout of its own reads its own revision of it.
 
     Raises:
-        ValueError: nothing is there.
+        ValueError: nothing is there, or below data/source there is a linked folder.
     """
     try:
         path = Path(source).expanduser()
     except RuntimeError:
         raise ValueError(f"dataset.source: {source!r} names no user's home; allowed: a path") from None
-    if not Path(os.path.normpath(path)).is_relative_to("data/source"):
-        path = artifacts.main_checkout() / path
+    watched = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(WATCHED))
+    path = path if watched else artifacts.main_checkout() / path
     if not path.exists():
         raise ValueError(
             f"dataset.source: {source!r} does not exist ({path.absolute()}); allowed: a local archive or folder"
+        )
+    if watched and (link := archives.first_link(path) or artifacts.linked_folder(path, WATCHED)):
+        raise ValueError(
+            f"dataset.source: {link} is a link to a folder, behind which DVC sees no change; allowed below {WATCHED}: "
+            "folders, files and links to files. Name what it points to in dataset.source, or link all of data/source"
         )
     return path
 

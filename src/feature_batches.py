@@ -22,8 +22,8 @@ class FeatureBatches:
 
     @classmethod
     def load(cls, path: str, device: torch.device, *, seed: int) -> "FeatureBatches":
-        """Features as extract_features wrote them; on the CPU they stay on disk, memory-mapped."""
-        stored = artifacts.load(path, mmap=True)
+        """Features as extract_features wrote them, read as `artifacts.load_input` does."""
+        stored = artifacts.load_input(path)
         features, labels = stored["features"].to(device), stored["labels"].to(device)
         return cls(features=features, labels=labels, classes=tuple(stored["classes"]), seed=seed)
 

@@ -239,4 +239,9 @@ def load(path: str | Path = "params.yaml") -> Params:
     Raises:
         ValueError: in one line, the first key that is unknown, missing, of the wrong type or out of range.
     """
-    return checking.read(Params, path)
+    return parse(Path(path).read_bytes(), path)
+
+
+def parse(content: bytes, path: str | Path = "params.yaml") -> Params:
+    """Check `content`, read from `path`, as `load` does: a stage is given it as it stood when the stage began."""
+    return checking.read(Params, content, path)

@@ -12,7 +12,37 @@ import pandas as pd
 from src.findings import NARROW, Study, count, duration, percent
 from src.pages import Section, Table
 
-SOFTWARE = ("python", "platform", "torch", "torchvision", "numpy", "scikit-learn", "optuna", "pandas")
+SOFTWARE = ("python", "platform", "torch", "torchvision", "numpy", "scikit-learn", "optuna", "pandas", "pillow")
+
+
+def require_same_settings(records: Mapping[str, Mapping[str, Any]], sections: Mapping[str, Any]) -> None:
+    """DVC looks at params.yaml after a stage has ended: what changes in that moment, it files under the wrong values.
+
+    Args:
+        records: of each stage, with the sections that made it.
+        sections: those that the report was given, a family's as a whole.
+
+    Raises:
+        ValueError: a stage ran under other values.
+    """
+    for stage, record in records.items():
+        for name, made in record["params"].items():
+            family, _, member = name.partition(".")
+            now = sections[family].get(member) if member else sections[family]
+            if made != now:
+                key, before, after = _first_difference(name, made, now)
+                raise ValueError(
+                    f"{stage} ran with {key} {before}, and params.yaml has {after}: `dvc repro -f -s {stage}` makes it "
+                    "again with that"
+                )
+
+
+def _first_difference(name: str, made: Any, now: Any) -> tuple[str, Any, Any]:
+    """The key that differs, and both its values."""
+    if isinstance(made, Mapping) and isinstance(now, Mapping):
+        key = next(key for key in {**made, **now} if made.get(key) != now.get(key) or (key in made) != (key in now))
+        return _first_difference(f"{name}.{key}", made.get(key), now.get(key))
+    return name, made, now
 
 
 def duplicate_warnings(download: Mapping[str, Any]) -> list[str]:
@@ -28,9 +58,9 @@ def duplicate_warnings(download: Mapping[str, Any]) -> list[str]:
 
 
 def version_warnings(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A warning for the device and for each software that is not the same in all stages that name it."""
+    """A warning for the device, the threads and each software that are not the same in all stages that name them."""
     warnings = []
-    for key in ("device", *SOFTWARE):
+    for key in ("device", "threads", *SOFTWARE):
         stages: dict[str, list[str]] = {}
         for stage, record in records.items():
             if key in record:

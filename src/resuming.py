@@ -4,8 +4,7 @@ import hashlib
 import json
 import platform
 import shutil
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -15,25 +14,23 @@ import torch
 
 from src import artifacts, console, devices, distributed
 
-OBSERVERS = {"src.params", "src.checking", "src.console", "src.tracking"}  # their code cannot change a result
 PACKAGES = ("torch", "torchvision", "numpy", "optuna")
+KEPT = 3  # states under other conditions: what a stage was refused for, or was tried before
 NAMED = 3  # changes that a message names
 DONE = "done"  # marks the state of a stage that ended well
 
 
 @contextmanager
-def held(
-    stage: str, settings: Mapping[str, Any], inputs: Sequence[str | Path | None], device: torch.device
-) -> Iterator[Path]:
-    """The folder for the state of `stage` under these settings, inputs, code, versions and machine, for one process.
+def held(stage: str, given: Mapping[str, Any], device: torch.device) -> Iterator[Path]:
+    """The folder for the state of `stage`, given these things, under these versions on this machine, for one process.
 
     It lies in the main checkout (DVC_ROOT), outside DVC's outputs, which DVC deletes before a stage runs. It is kept
-    until the stage next starts under another key, so that a kill between the stage's end and DVC's own bookkeeping
-    loses nothing. Of many processes, the leading one holds it; the others get the folder above it, and leave it alone.
+    until the stage has since started under KEPT other keys, so that neither a kill between the stage's end and DVC's
+    own bookkeeping, nor a value that is put back later, loses anything. Of many processes, the leading one holds it;
+    the others get the folder above it, and leave it alone.
 
     Args:
-        settings: sections and values of params.yaml.
-        inputs: paths of the files that the stage reads; None for one that there is not.
+        given: values, and digests of code and inputs.
 
     Raises:
         ValueError: another process works there.
@@ -42,7 +39,7 @@ def held(
     if not distributed.leads():
         yield home
         return
-    identity = _identity(settings, inputs, device)
+    identity = _identity(given, device)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     folder = home / digest[:16]
     with ExitStack() as locks:
@@ -55,31 +52,23 @@ def held(
         artifacts.write_text("", folder / DONE)
 
 
-def _identity(settings: Mapping[str, Any], inputs: Sequence[str | Path | None], device: torch.device) -> dict[str, Any]:
-    modules = {name: module.__file__ for name, module in sorted(sys.modules.items()) if name.startswith("src.")}
-    main = getattr(sys.modules["__main__"], "__spec__", None)
-    if main and main.name.startswith("stages."):
-        modules[main.name] = main.origin
-    identity = {
-        "settings": settings,
-        "inputs": {str(path): artifacts.sha256(path) for path in inputs if path},
-        "code": {name: artifacts.sha256(path) for name, path in modules.items() if name not in OBSERVERS and path},
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
-        "machine": devices.describe(device)
-        | {"capability": torch.backends.cpu.get_cpu_capability(), "processes": distributed.processes()},
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(identity, default=vars))
+def _identity(given: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+    processor = {"capability": torch.backends.cpu.get_cpu_capability(), "processes": distributed.processes()}
+    identity = {"given": given, "versions": versions, "machine": devices.describe(device) | processor}
+    plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain
 
 
 def _clear(home: Path, folder: Path, identity: Mapping[str, Any]) -> None:
-    """Delete the states under other keys, and what a kill left half-written under this one."""
-    for other in home.glob("*/identity.json"):
-        if other.parent == folder:
-            continue
+    """Delete all but the last KEPT states under other keys, and what a kill left half-written under this one."""
+    found = sorted(home.glob("*/identity.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    others = [path for path in found if path.parent != folder]
+    if others and others == found:
+        _say_what_changed(others[0], identity)
+    for other in others[KEPT:]:
         try:
             with artifacts.locked(other.parent / "lock"):
-                _say_what_changed(other, identity)
                 shutil.rmtree(other.parent)
         except ValueError:  # a process works there, an experiment beside this one
             continue
@@ -90,12 +79,8 @@ def _clear(home: Path, folder: Path, identity: Mapping[str, Any]) -> None:
 def _say_what_changed(path: Path, identity: Mapping[str, Any]) -> None:
     if (path.parent / DONE).exists():
         return
-    before, now = dict(_flat(artifacts.read_json(path))), dict(_flat(identity))
+    before, now = dict(artifacts.leaves(artifacts.read_json(path))), dict(artifacts.leaves(identity))
     changed = [key for key in now | before if before.get(key) != now.get(key)]
-    shown = ", ".join(changed[:NAMED]) + (f" and {len(changed) - NAMED} more" if len(changed) > NAMED else "")
-    console.say(f"starts over: an unfinished run was under other conditions; changed: {shown}")
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        yield from _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
+    names = [key.removeprefix("given.params.").removeprefix("given.files.") for key in changed[:NAMED]]
+    shown = ", ".join(names) + (f" and {len(changed) - NAMED} more" if len(changed) > NAMED else "")
+    console.say(f"starts over, and keeps the unfinished run that was under other conditions; changed: {shown}")

@@ -48,6 +48,7 @@ def train_candidates(
     seed: int,
     folder: Path,
     advance: Callable[[int], None],
+    on_epoch: Callable[[Row], None] = lambda row: None,
 ) -> list[dict[str, float]]:
     """val_accuracy and val_loss of each network after `epochs`, at its best epoch.
 
@@ -55,6 +56,7 @@ def train_candidates(
         splits: train and val, for any resolution.
         folder: of the journal and of the checkpoints.
         advance: told the number of images after each step.
+        on_epoch: given the row of each epoch's curve.
     """
     journal = folder / JOURNAL
     scores = finished(folder)
@@ -73,6 +75,7 @@ def train_candidates(
                 epochs=epochs,
                 seed=seed,
                 advance=advance,
+                on_epoch=on_epoch,
                 checkpoints=checkpoints,
             )
         except FloatingPointError as error:

@@ -70,6 +70,7 @@ class SeedRuns:
     Attributes:
         splits: train, val and test, for the model's resolution; their own seeds are not used.
         label: of progress.
+        on_epoch: given the row of each epoch's curve, after its line was said.
     """
 
     model: Model
@@ -79,6 +80,7 @@ class SeedRuns:
     seeds: Sequence[int]
     folder: Path
     label: str
+    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None
 
     @property
     def images(self) -> int:
@@ -115,6 +117,11 @@ class SeedRuns:
         device = splits["train"].labels.device
         network = self.model.build(seed=seed).to(device)
         line = console.epoch_line(f"{self.label}, seed {seed}", self.epochs)
+
+        def on_epoch(row: dict[str, Any]) -> None:
+            line(row)
+            self.on_epoch(row)
+
         try:
             fitted = fit(
                 network,
@@ -124,7 +131,7 @@ class SeedRuns:
                 epochs=self.epochs,
                 seed=seed,
                 advance=advance,
-                on_epoch=line,
+                on_epoch=on_epoch,
                 checkpoints=checkpoints,
             )
         except FloatingPointError as error:

@@ -31,6 +31,7 @@ def search_heads(
     seed: int,
     journal: Path,
     advance: Callable[[int], None],
+    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> list[Trial]:
     """Run the trials that `journal` does not hold yet, and return all of them in order.
 
@@ -40,6 +41,7 @@ def search_heads(
     Args:
         journal: file of one JSON line per finished trial.
         advance: told the number of images after each step.
+        on_epoch: given the row of each epoch's curve.
     """
     trials = finished(journal)
     for number in range(len(trials), settings.trials):
@@ -53,6 +55,7 @@ def search_heads(
                 batch_size=settings.batch_size,
                 seed=seed,
                 advance=advance,
+                on_epoch=on_epoch,
             )
         except FloatingPointError as error:
             raise FloatingPointError(f"trial {number} with {head}: {error}: see tune_head.learning_rate") from None

@@ -8,21 +8,20 @@ import hashlib
 import json
 import math
 import os
-import platform
 import re
-import resource
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src import artifacts, console, distributed, params
+from src.artifacts import leaves
+from src.stage_records import StageRecord, versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,16 +43,16 @@ _SETTINGS = {  # read when mlflow is imported; by its own defaults a server that
 }
 for _name, _value in _SETTINGS.items():
     os.environ.setdefault(_name, _value)
-_PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "optuna", "pandas", "dvc", "mlflow")
 
 
 @contextmanager
-def stage(name: str, cfg: params.Params) -> Iterator["Run"]:
+def stage(record: StageRecord, cfg: params.Params) -> Iterator["Run"]:
     """One MLflow run around a stage's work, in the MLflow experiment named after the dataset, with all of cfg.
 
-    It ends as FINISHED, as FAILED when the block raises, or as KILLED on Ctrl-C; the exception goes on its way.
+    It ends as FINISHED, as FAILED when the block raises, or as KILLED on Ctrl-C, tagged with what `record` then holds;
+    the exception goes on its way.
     """
-    run = Run(name, cfg)
+    run = Run(record, cfg)
     status = "FAILED"
     try:
         yield run
@@ -66,23 +65,22 @@ def stage(name: str, cfg: params.Params) -> Iterator["Run"]:
 
 
 class Run:
-    """What a stage tells about itself, to MLflow and for its own record."""
+    """What a stage tells MLflow."""
 
-    def __init__(self, name: str, cfg: params.Params) -> None:
-        self._stage, self._noted = name, dict[str, Any]()
-        self._name = " ".join(filter(None, (name, os.environ.get("DVC_EXP_NAME"))))
+    def __init__(self, record: StageRecord, cfg: params.Params) -> None:
+        self._record = record
+        self._name = " ".join(filter(None, (record.stage, os.environ.get("DVC_EXP_NAME"))))
         values = _settings(cfg)
-        self._tags = _provenance(name) | {"params_hash": _digest(json.dumps(values, sort_keys=True))}
+        self._tags = _provenance(record.stage) | {"params_hash": _digest(json.dumps(values, sort_keys=True))}
         self._store = _Store()
         self._experiment = self._store.open(cfg.dataset.name)
-        self._run = self._start(self._name, self._tags | _versions())
+        self._run = self._start(self._name, self._tags | versions())
         self._log(self._run, values=values.items())
-        self._began = time.monotonic()
 
     def metrics(self, values: Mapping[str, Any]) -> None:
         """Log a nested mapping of numbers as `split.name`; a tag holds the SHA-256 of the metrics file with them."""
         written = json.dumps(values, indent=2) + "\n"
-        self._log(self._run, metrics=_points(_flat(values)), tags=[("metrics_sha256", _digest(written))])
+        self._log(self._run, metrics=_points(leaves(values)), tags=[("metrics_sha256", _digest(written))])
 
     def curve(self, rows: Iterable[Row]) -> None:
         """Log each row's numbers as metrics at step `row["epoch"]`."""
@@ -91,30 +89,12 @@ class Run:
     def trial(self, number: int, values: Row, metrics: Row, curve: Iterable[Row] = ()) -> None:
         """Log one draw of a search, its parameters `values`, its `metrics` and its `curve`, as a nested run."""
         run = self._start(f"{self._name} trial {number:02d}", self._tags | {"mlflow.parentRunId": self._run})
-        self._log(run, values=_texts(values).items(), metrics=[*_points(_flat(metrics)), *_steps(curve)])
+        self._log(run, values=_texts(values).items(), metrics=[*_points(leaves(metrics)), *_steps(curve)])
         self._store.call("set_terminated", run, "FINISHED")
-
-    def note(self, **values: Any) -> None:
-        """Facts for the record that may differ between runs: device, threads, images_per_second, ..."""
-        self._noted.update(values)
-
-    def record(self) -> dict[str, Any]:
-        """How the stage ran: seconds since its start, peak memory of this process (MiB), versions, what was noted.
-
-        No id of an MLflow run: a stage restored from DVC's cache makes none, and the file must still be true.
-        """
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
-        return {
-            "stage": self._stage,
-            "seconds": round(time.monotonic() - self._began, 1),
-            "peak_memory_mb": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
-            **_versions(),
-            **self._noted,
-        }
 
     def end(self, status: str) -> None:
         """Tag the run with the record and close it as FINISHED, FAILED or KILLED."""
-        self._log(self._run, tags=_texts(self.record()).items())
+        self._log(self._run, tags=_texts(self._record.machine()).items())
         self._store.call("set_terminated", self._run, status)
 
     def _start(self, name: str, tags: dict[str, str]) -> str:
@@ -136,8 +116,8 @@ class _Store:
 
     def __init__(self) -> None:
         home = artifacts.main_checkout()
-        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
-        self.local = self.uri.startswith("sqlite:")
+        self.uri = _resolved(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db", home)
+        self.local = self.uri.startswith(("sqlite:", "sqlite+"))
         self.artifacts = (home / "mlartifacts").as_uri() if self.local else None  # None: the server decides
         self.seconds = SECONDS  # left
         self.client: MlflowClient | None = None
@@ -199,6 +179,19 @@ class _Store:
         return None
 
 
+def _resolved(uri: str, home: Path) -> str:
+    """`uri`, where it is a relative path one below `home`: an experiment in a copy of the repository goes with it.
+
+    In a URI, `?` begins a query and `%` a code; for one that begins with `sqlite:///`, MLflow makes a folder of the codes.
+    """
+    below = f"{home}/".replace("%", "%25").replace("?", "%3F")
+    if found := re.match(r"sqlite:///(?!/|:memory:|file:)(.+)", uri):
+        return f"{'sqlite' if below == f'{home}/' else 'sqlite+pysqlite'}:///{below}{found[1]}"
+    if found := re.match(r"(?:file:)?(?!/|databricks$)([^:]+)$", uri):
+        return (home / found[1]).as_uri()
+    return uri
+
+
 def _probe(uri: str) -> None:
     """Fail at once where SQLite's file cannot be written: MLflow would try again for minutes."""
     from sqlalchemy.engine import make_url
@@ -249,18 +242,6 @@ def _git_commit() -> str | None:
     return done.stdout.strip()
 
 
-def _versions() -> dict[str, str]:
-    """Versions of what can change a result, read without importing it."""
-    installed = {dist: metadata.version(dist) for dist in _PACKAGES}
-    return {"python": platform.python_version(), "platform": platform.platform(), **installed}
-
-
-def _flat(values: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a nested mapping, by their dotted names."""
-    for key, value in values.items():
-        yield from _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
-
-
 def _points(pairs: Iterable[tuple[str, Any]], step: int = 0) -> Points:
     """The finite numbers among `pairs`, at `step`."""
     return [(key, float(x), step) for key, x in pairs if isinstance(x, int | float) and math.isfinite(x)]
@@ -272,7 +253,7 @@ def _steps(rows: Iterable[Row]) -> Points:
 
 def _texts(values: Row) -> dict[str, str]:
     """Leaves as params.yaml writes them (null, true, [0.1, 0.2]), cut to what servers of every version take."""
-    texts = {key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in _flat(values)}
+    texts = {key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in leaves(values)}
     return {key: text[:500] for key, text in texts.items()}
 
 

@@ -4,11 +4,16 @@ import time
 
 from src import artifacts, backbones, console, devices, features, params, tracking
 from src.image_batches import ImageBatches
+from src.stage_records import StageRecord
+from stages import given
+
+SECONDS = 5.0  # between two looks at whether something was edited
 
 
 def main() -> None:
-    cfg = params.load()
-    with tracking.stage("extract_features", cfg) as run:
+    noted = given.of("extract_features")
+    cfg, record = params.parse(noted.content), StageRecord("extract_features", noted.sections)
+    with tracking.stage(record, cfg):
         device = devices.choose(deterministic=cfg.deterministic)
         backbone = backbones.load_backbone(cfg.backbone, seed=cfg.seed)
         network = features.freeze(backbone.network).to(device)
@@ -18,22 +23,24 @@ def main() -> None:
             (artifacts.load_split("data/images/test.pt"), "data/features/test.pt", 0),
         )
         total = sum((1 + views) * len(split.labels) for split, _, views in plan)
+        record.note(**devices.describe(device), **backbones.describe(cfg.backbone), resolution=backbone.view.resolution)
+        noted.settle()
         start = time.perf_counter()
-        with console.progress(total, "images", "extract_features") as bar:
-            for split, path, views in plan:
-                features.extract(
-                    network,
-                    ImageBatches.of(split, device, view=backbone.view, augment=cfg.augment, seed=cfg.seed),
-                    path,
-                    views=views,
-                    width=backbone.width,
-                    batch_size=cfg.features.batch_size,
-                    advance=bar.advance,
-                    precision=cfg.features.precision,
-                )
-        run.note(**devices.describe(device), **backbones.describe(cfg.backbone), resolution=backbone.view.resolution)
-        run.note(images=total, images_per_second=round(total / (time.perf_counter() - start), 1))
-        artifacts.write_json(run.record(), "data/runs/extract_features.json")
+        with artifacts.together(noted.confirm):
+            with console.progress(total, "images", "extract_features") as bar:
+                for split, path, views in plan:
+                    features.extract(
+                        network,
+                        ImageBatches.of(split, device, view=backbone.view, augment=cfg.augment, seed=cfg.seed),
+                        path,
+                        views=views,
+                        width=backbone.width,
+                        batch_size=cfg.features.batch_size,
+                        advance=noted.watching(bar.advance, seconds=SECONDS),
+                        precision=cfg.features.precision,
+                    )
+            record.note(images=total, images_per_second=round(total / (time.perf_counter() - start), 1))
+            artifacts.write_json(record.values(), "data/runs/extract_features.json")
 
 
 if __name__ == "__main__":

@@ -6,15 +6,18 @@ from src import artifacts, backbones, console, devices, distributed, finetuning,
 from src.checkpoints import Checkpoints
 from src.image_batches import ImageBatches
 from src.resuming import held
+from src.stage_records import StageRecord
+from stages import given
 
 IMAGES = {"train": "data/images/train.pt", "val": "data/images/val.pt", "test": "data/images/test.pt"}
 HEAD, HEAD_WEIGHTS = "models/best_head.json", "models/frozen_head.pt"
 
 
 def main() -> None:
-    cfg = params.load()
+    noted = given.of("finetune")
+    cfg, record = params.parse(noted.content), StageRecord("finetune", noted.sections)
     device = devices.choose(deterministic=cfg.deterministic)
-    with tracking.stage("finetune", cfg) as run, distributed.group(device):
+    with tracking.stage(record, cfg) as run, distributed.group(device):
         backbone = backbones.load_backbone(cfg.backbone, seed=cfg.seed)
         load = partial(ImageBatches.of, device=device, view=backbone.view, augment=cfg.augment, seed=cfg.seed)
         splits = {name: load(artifacts.load_split(path)) for name, path in IMAGES.items()}
@@ -22,10 +25,8 @@ def main() -> None:
         best, weights = artifacts.read_json(HEAD), artifacts.load(HEAD_WEIGHTS)
         network = finetuning.assemble(backbone, best, weights, cfg.finetune, classes=len(classes), seed=cfg.seed)
         network = finetuning.synchronise_batch_norm(network.to(device), cfg.finetune, device)
-        sections = {"backbone": cfg.backbone, "augment": cfg.augment, "finetune": cfg.finetune}
-        settings = {"seed": cfg.seed, "lr": cfg.lr, "deterministic": cfg.deterministic} | sections
-        inputs = [*IMAGES.values(), HEAD, HEAD_WEIGHTS, backbones.weights_file(cfg.backbone)]
-        with held("finetune", settings, inputs, device) as folder:
+        noted.settle()
+        with held("finetune", noted.identity(backbones.weights_file(cfg.backbone)), device) as folder:
             checkpoints = Checkpoints(folder)
             total = cfg.finetune.epochs * len(splits["train"].labels)
             with console.progress(total, "images", "finetune", start=checkpoints.images) as bar:
@@ -37,7 +38,7 @@ def main() -> None:
                     lr=cfg.lr,
                     seed=cfg.seed,
                     advance=bar.advance,
-                    on_epoch=console.epoch_line("finetune", cfg.finetune.epochs),
+                    on_epoch=noted.watching(console.epoch_line("finetune", cfg.finetune.epochs)),
                     checkpoints=checkpoints,
                 )
             predict = partial(
@@ -45,15 +46,16 @@ def main() -> None:
             )
             predictions, scores = metrics.evaluate("finetuned", splits, predict, classes)
             scores |= {"best_epoch": fitted.best_epoch}
-            if distributed.leads():
-                artifacts.save(training.weights(network), "models/finetuned.pt")
-                artifacts.save(predictions, "data/predictions/finetune.pt")
-                artifacts.write_json(scores, "metrics/finetune.json")
-                artifacts.write_csv(fitted.curve, "plots/finetune/curves.csv")
-                run.curve(fitted.curve)
-                run.metrics(scores)
-                run.note(**devices.describe(device), **fitted.machine)
-                artifacts.write_json(run.record(), "data/runs/finetune.json")
+            with artifacts.together(noted.confirm):
+                if distributed.leads():
+                    artifacts.save(training.weights(network), "models/finetuned.pt")
+                    artifacts.save(predictions, "data/predictions/finetune.pt")
+                    artifacts.write_json(scores, "metrics/finetune.json")
+                    artifacts.write_csv(fitted.curve, "plots/finetune/curves.csv")
+                    run.curve(fitted.curve)
+                    run.metrics(scores)
+                    record.note(**devices.describe(device), **fitted.machine)
+                    artifacts.write_json(record.values(), "data/runs/finetune.json")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,15 @@
 
 import pandas as pd
 
-from src import artifacts, console, findings, pages, params, scaling_results, sections, statistics, tracking
+from src import artifacts, console, findings, pages, params, provenance, scaling_results, sections, statistics, tracking
+from src.stage_records import StageRecord
+from stages import given
 
 
 def main() -> None:
-    cfg = params.load()
-    with tracking.stage("report", cfg) as run:
+    noted = given.of("report")
+    cfg, record = params.parse(noted.content), StageRecord("report", noted.sections)
+    with tracking.stage(record, cfg) as run:
         scaling = scaling_results.read(
             cfg.scaling_arms,
             metrics="metrics/scaling_ablation",
@@ -55,13 +58,16 @@ def main() -> None:
             importances=pd.read_csv("plots/tune_head/importances.csv"),
             scaling=scaling,
         )
-        pages.write(sections.report(study), "reports")
-        artifacts.write_csv(statistics.confusion_rows(study.answers, "frozen"), "plots/report/confusion_frozen.csv")
-        artifacts.write_csv(
-            statistics.confusion_rows(study.answers, "finetuned"), "plots/report/confusion_finetuned.csv"
-        )
-        run.metrics(study.metrics)
-        artifacts.write_json(run.record(), "data/runs/report.json")
+        provenance.require_same_settings(study.records, noted.sections)
+        noted.settle()
+        with artifacts.together(noted.confirm):
+            pages.write(sections.report(study), "reports")
+            artifacts.write_csv(statistics.confusion_rows(study.answers, "frozen"), "plots/report/confusion_frozen.csv")
+            artifacts.write_csv(
+                statistics.confusion_rows(study.answers, "finetuned"), "plots/report/confusion_finetuned.csv"
+            )
+            run.metrics(study.metrics)
+            artifacts.write_json(record.values(), "reports/run.json")
 
 
 if __name__ == "__main__":

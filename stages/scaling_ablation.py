@@ -7,6 +7,8 @@ from src import arms, artifacts, console, cost, devices, distributed, metrics, p
 from src import scratch_training as training
 from src.image_batches import ImageBatches
 from src.resuming import held
+from src.stage_records import StageRecord
+from stages import given
 
 IMAGES = {"train": "data/images/train.pt", "val": "data/images/val.pt", "test": "data/images/test.pt"}
 COEFFICIENTS = "models/coefficients.json"
@@ -15,11 +17,13 @@ METRICS, CURVES = "metrics/scaling_ablation/{arm}.json", "plots/scaling_ablation
 
 
 def main() -> None:
-    cfg = params.load()
+    label = f"scaling_ablation@{' '.join(sys.argv[1:])}"
+    noted = given.of(label)
+    cfg, record = params.parse(noted.content), StageRecord(label, noted.sections)
     name = arms.named(cfg.scaling_arms, sys.argv[1:])
-    arm, label = cfg.scaling_arms[name], f"scaling_ablation@{name}"
+    arm = cfg.scaling_arms[name]
     device = devices.choose(deterministic=cfg.deterministic)
-    with tracking.stage(label, cfg) as run, distributed.group(device):
+    with tracking.stage(record, cfg) as run, distributed.group(device):
         stored = {split: artifacts.load_split(path) for split, path in IMAGES.items()}
         classes = stored["train"].classes
         coefficients = scaling_search.coefficients(artifacts.read_json(COEFFICIENTS))
@@ -29,10 +33,8 @@ def main() -> None:
             ImageBatches.of, device=device, view=training.view(model.resolution), augment=cfg.augment, seed=0
         )
         splits = {split: load(images) for split, images in stored.items()}
-        sections = {"augment": cfg.augment, "scaling": settings, "scaling_ablation": cfg.scaling_ablation, "arm": arm}
-        with held(
-            label, {"deterministic": cfg.deterministic} | sections, [*IMAGES.values(), COEFFICIENTS], device
-        ) as at:
+        noted.settle()
+        with held(label, noted.identity(), device) as at:
             runs = training.SeedRuns(
                 model=model,
                 splits=splits,
@@ -41,6 +43,7 @@ def main() -> None:
                 seeds=cfg.scaling_ablation.seeds,
                 folder=at,
                 label=label,
+                on_epoch=noted.watch,
             )
             with console.progress(runs.images, "images", label, start=runs.done) as bar:
                 results = runs.run(bar.advance)
@@ -48,18 +51,19 @@ def main() -> None:
             network = model.build(seed=0)
             costs = cost.describe(network, model.resolution)
             found = {**model.factors, "resolution": model.resolution, **costs, **training.summarise(results, labels)}
-            if distributed.leads():
-                predictions = metrics.collect_predictions(training.logits_by_seed(results), labels, classes)
-                artifacts.save(predictions, PREDICTIONS.format(arm=name))
-                artifacts.write_json(found, METRICS.format(arm=name))
-                artifacts.write_csv(training.curve_rows(results), CURVES.format(arm=name))
-                run.metrics(found)
-                for seed, result in results.items():
-                    run.trial(seed, {"seed": seed}, {"best_epoch": result["best_epoch"]}, result["curve"])
-                run.note(**devices.describe(device), **training.describe(results, runs.images_per_seed))
-                measure = partial(cost.measure, classes=len(classes), device=device, precision=settings.precision)
-                run.note(**measure(network, model.resolution, batch_size=settings.batch_size))
-                artifacts.write_json(run.record(), RECORD.format(arm=name))
+            with artifacts.together(noted.confirm):
+                if distributed.leads():
+                    predictions = metrics.collect_predictions(training.logits_by_seed(results), labels, classes)
+                    artifacts.save(predictions, PREDICTIONS.format(arm=name))
+                    artifacts.write_json(found, METRICS.format(arm=name))
+                    artifacts.write_csv(training.curve_rows(results), CURVES.format(arm=name))
+                    run.metrics(found)
+                    for seed, result in results.items():
+                        run.trial(seed, {"seed": seed}, {"best_epoch": result["best_epoch"]}, result["curve"])
+                    record.note(**devices.describe(device), **training.describe(results, runs.images_per_seed))
+                    measure = partial(cost.measure, classes=len(classes), device=device, precision=settings.precision)
+                    record.note(**measure(network, model.resolution, batch_size=settings.batch_size))
+                    artifacts.write_json(record.values(), RECORD.format(arm=name))
 
 
 if __name__ == "__main__":

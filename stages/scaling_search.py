@@ -4,13 +4,16 @@ from functools import partial
 
 from src import artifacts, console, devices, params, resuming, scaling_grid, scaling_search, scratch_training, tracking
 from src.image_batches import ImageBatches
+from src.stage_records import StageRecord
+from stages import given
 
 IMAGES = {"train": "data/images/train.pt", "val": "data/images/val.pt"}
 
 
 def main() -> None:
-    cfg = params.load()
-    with tracking.stage("scaling_search", cfg) as run:
+    noted = given.of("scaling_search")
+    cfg, record = params.parse(noted.content), StageRecord("scaling_search", noted.sections)
+    with tracking.stage(record, cfg) as run:
         device = devices.choose(deterministic=cfg.deterministic)
         seen = scratch_training.view(cfg.scaling.base_resolution)
         load = partial(ImageBatches.of, device=device, view=seen, augment=cfg.augment, seed=cfg.seed)
@@ -19,10 +22,9 @@ def main() -> None:
         candidates = scaling_grid.candidates(cfg.scaling_search, cfg.scaling, classes=classes)
         networks = scaling_search.models(candidates, cfg.scaling, classes=classes)
         rows = scaling_search.table(candidates, networks)
-        if cfg.scaling_search.epochs:
-            sections = {"augment": cfg.augment, "scaling": cfg.scaling, "scaling_search": cfg.scaling_search}
-            settings = {"seed": cfg.seed, "deterministic": cfg.deterministic} | sections
-            with resuming.held("scaling_search", settings, [*IMAGES.values()], device) as folder:
+        noted.settle()
+        with resuming.held("scaling_search", noted.identity(), device) as folder:
+            if cfg.scaling_search.epochs:
                 each = cfg.scaling_search.epochs * len(splits["train"].labels)
                 done = each * len(scaling_search.finished(folder))
                 with console.progress(each * len(rows), "images", "scaling_search", start=done) as bar:
@@ -34,18 +36,19 @@ def main() -> None:
                         seed=cfg.seed,
                         folder=folder,
                         advance=bar.advance,
+                        on_epoch=noted.watch,
                     )
-            rows = [row | score for row, score in zip(rows, scores, strict=True)]
-        found = scaling_search.chosen(rows)
-        summary = scaling_search.summarise(rows)
-        artifacts.write_json(found, "models/coefficients.json")
-        artifacts.write_json(summary, "metrics/scaling_search.json")
-        artifacts.write_csv(rows, "plots/scaling_search/candidates.csv")
-        for number, row in enumerate(rows):
-            run.trial(number, {name: row.pop(name) for name in ("alpha", "beta", "gamma")}, row)
-        run.metrics(summary)
-        run.note(**devices.describe(device))
-        artifacts.write_json(run.record(), "data/runs/scaling_search.json")
+                rows = [row | score for row, score in zip(rows, scores, strict=True)]
+            found, summary = scaling_search.chosen(rows), scaling_search.summarise(rows)
+            with artifacts.together(noted.confirm):
+                artifacts.write_json(found, "models/coefficients.json")
+                artifacts.write_json(summary, "metrics/scaling_search.json")
+                artifacts.write_csv(rows, "plots/scaling_search/candidates.csv")
+                for number, row in enumerate(rows):
+                    run.trial(number, {name: row.pop(name) for name in ("alpha", "beta", "gamma")}, row)
+                run.metrics(summary)
+                record.note(**devices.describe(device))
+                artifacts.write_json(record.values(), "data/runs/scaling_search.json")
 
 
 if __name__ == "__main__":

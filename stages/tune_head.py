@@ -2,43 +2,53 @@
 
 from src import artifacts, console, devices, params, resuming, search, tracking
 from src.feature_batches import FeatureBatches
+from src.stage_records import StageRecord
+from stages import given
 
 
 def main() -> None:
-    cfg = params.load()
-    with tracking.stage("tune_head", cfg) as run:
+    noted = given.of("tune_head")
+    cfg, record = params.parse(noted.content), StageRecord("tune_head", noted.sections)
+    with tracking.stage(record, cfg) as run:
         device = devices.choose(deterministic=cfg.deterministic)
         train = FeatureBatches.load("data/features/train.pt", device, seed=cfg.seed)
         val = FeatureBatches.load("data/features/val.pt", device, seed=cfg.seed)
-        settings = {"seed": cfg.seed, "deterministic": cfg.deterministic, "tune_head": cfg.tune_head}
-        with resuming.held("tune_head", settings, ["data/features/train.pt", "data/features/val.pt"], device) as folder:
+        noted.settle()
+        with resuming.held("tune_head", noted.identity(), device) as folder:
             journal = folder / "trials.jsonl"
             images_per_trial = cfg.tune_head.epochs * len(train.labels)
             total, done = (count * images_per_trial for count in (cfg.tune_head.trials, len(search.finished(journal))))
             with console.progress(total, "images", "tune_head", start=done) as bar:
                 trials = search.search_heads(
-                    cfg.tune_head, train, val, seed=cfg.seed, journal=journal, advance=bar.advance
+                    cfg.tune_head,
+                    train,
+                    val,
+                    seed=cfg.seed,
+                    journal=journal,
+                    advance=bar.advance,
+                    on_epoch=noted.watch,
                 )
-        best = search.best_of(trials)
-        shares = search.importances(cfg.tune_head, trials, seed=cfg.seed)
-        found = {
-            "val": {"accuracy": best["val_accuracy"], "loss": best["val_loss"]},
-            "best_trial": best["trial"],
-            "trials": len(trials),
-        }
-        artifacts.write_json(best["head"], "models/best_head.json")
-        artifacts.write_json(found, "metrics/tune_head.json")
-        artifacts.write_csv(search.trial_rows(trials), "plots/tune_head/trials.csv")
-        artifacts.write_csv(search.curve_rows(trials), "plots/tune_head/curves.csv")
-        artifacts.write_csv(
-            [{"parameter": k, "importance": v} for k, v in shares.items()], "plots/tune_head/importances.csv"
-        )
-        for trial in trials:
-            scores = {name: trial[name] for name in ("val_accuracy", "val_loss")}
-            run.trial(trial["trial"], trial["head"], scores, trial["curve"])
-        run.metrics(found)
-        run.note(**devices.describe(device))
-        artifacts.write_json(run.record(), "data/runs/tune_head.json")
+            best = search.best_of(trials)
+            shares = search.importances(cfg.tune_head, trials, seed=cfg.seed)
+            found = {
+                "val": {"accuracy": best["val_accuracy"], "loss": best["val_loss"]},
+                "best_trial": best["trial"],
+                "trials": len(trials),
+            }
+            with artifacts.together(noted.confirm):
+                artifacts.write_json(best["head"], "models/best_head.json")
+                artifacts.write_json(found, "metrics/tune_head.json")
+                artifacts.write_csv(search.trial_rows(trials), "plots/tune_head/trials.csv")
+                artifacts.write_csv(search.curve_rows(trials), "plots/tune_head/curves.csv")
+                artifacts.write_csv(
+                    [{"parameter": k, "importance": v} for k, v in shares.items()], "plots/tune_head/importances.csv"
+                )
+                for trial in trials:
+                    scores = {name: trial[name] for name in ("val_accuracy", "val_loss")}
+                    run.trial(trial["trial"], trial["head"], scores, trial["curve"])
+                run.metrics(found)
+                record.note(**devices.describe(device))
+                artifacts.write_json(record.values(), "data/runs/tune_head.json")
 
 
 if __name__ == "__main__":

@@ -107,6 +107,11 @@ class Repository:
 def copied(original: Repository, folder: Path) -> Repository:
     """The same study elsewhere, without the state of its training."""
     shutil.copytree(original.folder, folder, symlinks=True, ignore=shutil.ignore_patterns(".resume"))
+    return moved(original, folder)
+
+
+def moved(original: Repository, folder: Path) -> Repository:
+    """The commands of `original` for the repository that lies in `folder`."""
     repository = copy.copy(original)
     repository.folder = folder
     return repository

@@ -227,3 +227,79 @@ def test_a_full_disk_is_an_error_that_names_the_file_whatever_was_being_written(
     names = ("large.pt", "many.pt", "values.json", "rows.csv", "journal.jsonl", "scratch")
     assert done.stdout.splitlines() == [f"{name} {errno.EFBIG}" for name in names]
     assert [path.name for path in tmp_path.iterdir()] == ["journal.jsonl"], "a torn line is cut off when it is read"
+
+
+def no_objection() -> None: ...
+
+
+def test_files_written_together_appear_together_at_the_end(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("old")
+    with artifacts.together(no_objection):
+        artifacts.write_json({"new": 1}, tmp_path / "a.json")
+        artifacts.save(weights(), tmp_path / "folder/b.pt")
+        assert (tmp_path / "a.json").read_text() == "old"
+        assert not (tmp_path / "folder/b.pt").exists()
+    assert artifacts.read_json(tmp_path / "a.json") == {"new": 1}
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["b.pt"]
+    artifacts.write_json({"later": 2}, tmp_path / "a.json")
+    assert artifacts.read_json(tmp_path / "a.json") == {"later": 2}
+
+
+@pytest.mark.parametrize("objects", ["at the beginning", "at the end", "the block itself"])
+def test_of_files_written_together_none_appears_where_something_objects(tmp_path: Path, objects: str) -> None:
+    (tmp_path / "a.json").write_text("old")
+    asked = list[str]()
+
+    def confirm() -> None:
+        asked.append("asked")
+        if ["at the beginning", "at the end"][len(asked) - 1] == objects:
+            raise ValueError(objects)
+
+    def work() -> None:
+        with artifacts.together(confirm):
+            artifacts.write_json({"new": 1}, tmp_path / "a.json")
+            artifacts.write_text("new", tmp_path / "b.txt")
+            if objects == "the block itself":
+                raise ValueError(objects)
+
+    with pytest.raises(ValueError, match=objects):
+        work()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "old")]
+
+
+def test_an_input_is_in_memory_where_an_edit_of_its_file_does_not_reach_it(tmp_path: Path) -> None:
+    artifacts.save_split(split(), tmp_path / "train.pt")
+    read = artifacts.load_split(tmp_path / "train.pt")
+    with open(tmp_path / "train.pt", "r+b") as file:
+        file.write(bytes(os.stat(file.fileno()).st_size))
+    assert torch.equal(read.images, split().images)
+
+
+def test_an_input_that_would_fill_the_memory_stays_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifacts.save_split(split(), tmp_path / "train.pt")
+    asked = list[bool]()
+    monkeypatch.setattr(artifacts, "load", lambda path, mmap: asked.append(mmap) or {})
+    for available in (10**9, 100):
+        monkeypatch.setattr("src.artifacts.psutil.virtual_memory", lambda available=available: Memory(available))
+        artifacts.load_input(tmp_path / "train.pt")
+    assert asked == [False, True]
+
+
+class Memory:
+    def __init__(self, available: int) -> None:
+        self.available = available
+
+
+def test_the_first_linked_folder_on_the_way_down_is_found_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("real/more/inner").mkdir(parents=True)
+    Path("top").symlink_to("real")
+    Path("real/link").symlink_to(tmp_path / "real/more")
+    Path("real/file").symlink_to(tmp_path / "real/link")
+    assert artifacts.linked_folder("top/link/inner/x.pt", "top") == Path("top/link")
+    assert artifacts.linked_folder("top/more/../link", "top") == Path("top/link")
+    assert artifacts.linked_folder("top/more/inner", "top") is None
+    assert artifacts.linked_folder("top", "top") is None
+    assert artifacts.linked_folder("elsewhere/link", "top") is None

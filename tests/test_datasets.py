@@ -169,3 +169,38 @@ def test_decoding_gives_the_same_on_one_thread_and_on_many(tmp_path: Path, monke
         monkeypatch.setattr(image_folders.os, "cpu_count", lambda threads=threads: threads)
         found.append(datasets.load(dataset(source="photos.tar"), {}).splits)
     assert all(torch.equal(found[0][name].images, found[1][name].images) for name in artifacts.SPLITS)
+
+
+def linked_class(root: Path, behind: Path) -> Path:
+    """A folder of images at `root`, of which one class is a link to a folder at `behind`."""
+    write_folder(photos(), root)
+    (root / "train/dog").rename(behind)
+    (root / "train/dog").symlink_to(behind)
+    return root
+
+
+@pytest.mark.parametrize(
+    "source", [None, "data/source", "data/source/mine", "data/source/train/dog", "{here}/data/source"]
+)
+def test_a_linked_folder_below_data_source_is_refused_by_name(tmp_path: Path, source: str | None) -> None:
+    """DVC records the link, and sees nothing that changes behind it."""
+    inside = "mine" if source and source.endswith("mine") else ""
+    link = linked_class(Path("data/source") / inside, tmp_path / "behind") / "train/dog"
+    given = source and source.format(here=tmp_path)
+    with pytest.raises(ValueError, match=rf"^dataset.source: .*{link} is a link to a folder, behind which DVC sees no"):
+        datasets.load(dataset(source=given), {})
+
+
+def test_linked_files_and_a_linked_data_source_are_read_for_dvc_sees_what_they_hold(tmp_path: Path) -> None:
+    write_folder(photos(), tmp_path / "behind")
+    file = tmp_path / "behind/train/dog/00.png"
+    file.rename(tmp_path / "elsewhere.png")
+    file.symlink_to(tmp_path / "elsewhere.png")
+    Path("data").mkdir()
+    Path("data/source").symlink_to(tmp_path / "behind")
+    assert len(datasets.load(dataset(), {}).splits["test"].labels) == 4
+
+
+def test_a_linked_folder_elsewhere_is_read_for_dvc_does_not_watch_there_at_all(tmp_path: Path) -> None:
+    source = linked_class(tmp_path / "photos", tmp_path / "behind")
+    assert len(datasets.load(dataset(source=str(source)), {}).splits["test"].labels) == 4

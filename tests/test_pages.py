@@ -151,14 +151,39 @@ def test_a_warning_names_test_images_that_are_in_train_and_only_then():
 
 def test_a_warning_names_what_differed_between_stages():
     made = records()
-    made["finetune"] |= {"device": "NVIDIA H200", "torch": "2.16.0"}
-    device, torch_version = provenance.version_warnings(made)
+    made["finetune"] |= {"device": "NVIDIA H200", "torch": "2.16.0", "threads": 1}
+    device, threads, torch_version = provenance.version_warnings(made)
     assert (
         "different device: cpu (x86_64) in extract_features, baseline, tune_head, train_frozen; NVIDIA H200 in finetune"
         in device
     )
+    assert "different threads: 2 in extract_features, baseline, tune_head, train_frozen; 1 in finetune" in threads
     assert "different torch: 2.15.0 in download," in torch_version
     assert "2.16.0 in finetune" in torch_version
+
+
+MADE = {"finetune": {"lr": 0.0021, "finetune": {"epochs": 3}}, "scaling_ablation@width": {"scaling_arms.width": {}}}
+SECTIONS = {"lr": 0.0021, "finetune": {"epochs": 3}, "scaling_arms": {"width": {}, "depth": {}}}
+
+
+@pytest.mark.parametrize(
+    ("sections", "line"),
+    [
+        ({"lr": 0.0022}, "finetune ran with lr 0.0021, and params.yaml has 0.0022: `dvc repro -f -s finetune`"),
+        ({"finetune": {"epochs": 4}}, "finetune ran with finetune.epochs 3, and params.yaml has 4: "),
+        (
+            {"scaling_arms": {"width": {"epochs": 2}}},
+            "scaling_ablation@width ran with scaling_arms.width.epochs None, and params.yaml has 2: "
+            "`dvc repro -f -s scaling_ablation@width` makes it again with that",
+        ),
+    ],
+)
+def test_a_record_of_other_values_than_the_reports_own_is_refused(sections, line):
+    """What changes between a stage's end and DVC's look at params.yaml is filed under values that it did not have."""
+    made = {stage: {"params": values} for stage, values in MADE.items()}
+    provenance.require_same_settings(made, SECTIONS)
+    with pytest.raises(ValueError, match=re.escape(line)):
+        provenance.require_same_settings(made, SECTIONS | sections)
 
 
 @pytest.mark.parametrize("classes", [NAMES, HUNDRED], ids=["10 classes", "100 classes"])

@@ -1,11 +1,15 @@
 """dvc.yaml tells the truth: it declares each module, parameter section and path that a stage uses, and no other."""
 
 import ast
+import inspect
 import re
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
 import pytest
 import yaml
+
+from src import cost_matching, params
 
 ROOT = Path(__file__).parent.parent
 DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -14,11 +18,12 @@ PIPELINE = {name: stage.get("do", stage) for name, stage in DECLARED.items()}  #
 # Observers: editing them cannot change an output, so no stage depends on them or on what only they import.
 # params.yaml's values are tracked by DVC; the others print, estimate and mirror.
 OBSERVERS = {"src/params.py", "src/checking.py", "src/console.py", "src/tracking.py", "src/expectations.py"}
+WRITING = ("save", "write")  # how the functions of artifacts begin that leave a file
 ARTEFACT_ROOTS = ("data/", "models/", "metrics", "plots", "reports", "weights")
 ONLY_IN = {
     "mlflow": {"src/tracking.py"},
     "matplotlib": {"src/plots.py", "src/scaling_plots.py"},
-    "yaml": {"src/checking.py"},
+    "yaml": {"src/checking.py", "stages/given.py"},
     "optuna": {"src/search.py"},
     "sklearn": {"src/datasets.py"},
     "tqdm": {"src/console.py"},
@@ -41,8 +46,8 @@ def imports(path: str) -> set[str]:
     for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "src":
-            found |= {f"src.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module in ("src", "stages"):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             found.add(str(node.module))
     return found
@@ -54,7 +59,7 @@ def project_files_reached_from(path: str) -> set[str]:
     while pending:
         current = pending.pop()
         reached.add(current)
-        used = {name.replace(".", "/") + ".py" for name in imports(current) if name.startswith("src.")}
+        used = {name.replace(".", "/") + ".py" for name in imports(current) if name.startswith(("src.", "stages."))}
         pending |= used - reached - OBSERVERS
     return reached
 
@@ -94,7 +99,9 @@ def test_stage_names_exactly_the_paths_it_declares(stage: str) -> None:
     strings = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     named = {re.sub(r"\{\w+\}", "${key}", string) for string in strings if string.startswith(ARTEFACT_ROOTS)}
     paths = {path for path in declared(stage, "deps", "outs", "metrics", "plots") if not path.endswith(".py")}
-    assert named == paths - set(READ_BY_LIBRARY)
+    inside = {name for name in named - paths if any(name.startswith(f"{path}/") for path in paths)}
+    folders = {path for path in paths if any(name.startswith(f"{path}/") for name in inside)}
+    assert named - inside | folders == paths - set(READ_BY_LIBRARY)
 
 
 @pytest.mark.parametrize("stage", PIPELINE)
@@ -106,7 +113,8 @@ def test_stage_that_builds_a_pretrained_backbone_depends_on_weights(stage: str) 
 
 @pytest.mark.parametrize("path", SOURCES)
 def test_imports_point_from_stages_to_src(path: str) -> None:
-    assert not {name for name in imports(path) if name.split(".")[0] == "stages"}
+    used = {name for name in imports(path) if name.split(".")[0] == "stages"}
+    assert used <= ({"stages.given"} if path.startswith("stages/") else set())
 
 
 @pytest.mark.parametrize("package", ONLY_IN)
@@ -131,6 +139,50 @@ def test_metrics_and_plots_are_never_cached_and_outs_always(stage: str) -> None:
     ]
     assert all(options["cache"] is False for options in small)
     assert all(isinstance(out, str) for out in PIPELINE[stage]["outs"])
+
+
+SPEAKING = {"say", "warn", "progress", "epoch_line"}  # of console: what they are told goes no further
+
+
+@pytest.mark.parametrize("path", sorted(set(SOURCES) - OBSERVERS))
+def test_code_that_shapes_outputs_takes_types_from_observers_and_nothing_else(path: str) -> None:
+    """An observer is no dependency: a value that came from one could change, and nothing would rerun."""
+    library = path.startswith("src/")
+    types = {name for name, value in vars(params).items() if is_dataclass(value)}
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.ImportFrom) and node.module == "src.params":
+            assert {alias.name for alias in node.names} <= types
+    used = {name: attributes_of(path, name) for name in ("params", "checking", "console", "tracking", "expectations")}
+    assert used["console"] <= SPEAKING | (set() if library else {"run"})
+    assert used["params"] <= (set() if library else {"parse", "load"})
+    assert used["tracking"] <= (set() if library else {"stage"})
+    assert used["expectations"] <= (set() if library else {"announce"})
+    assert used["checking"] <= ({"parse"} if path == "stages/given.py" else set())
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_no_stage_writes_down_what_an_observer_returns(stage: str) -> None:
+    calls = [node for node in ast.walk(parse(f"stages/{stage}.py")) if isinstance(node, ast.Call)]
+    written = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr.startswith(WRITING)]
+    names = {node.id for call in written for part in call.args for node in ast.walk(part) if isinstance(node, ast.Name)}
+    assert written
+    assert not names & {"run", "bar", "console", "tracking", "expectations"}
+
+
+SETTINGS_TYPES = [value for value in vars(params).values() if is_dataclass(value) and value.__module__ == "src.params"]
+
+
+@pytest.mark.parametrize("settings", SETTINGS_TYPES, ids=lambda kind: kind.__name__)
+def test_no_value_of_params_yaml_has_a_default_in_code(settings: type) -> None:
+    """None, "as the section says", is the only one that a type may hold: another would change what runs, unseen."""
+    assert {field.default for field in fields(settings)} <= {MISSING, None}
+    assert {field.default_factory for field in fields(settings)} == {MISSING}
+    own = {name for name, value in vars(settings).items() if inspect.isfunction(value) and not name.startswith("__")}
+    assert own == set()
+
+
+def test_the_names_that_params_allow_for_axes_are_those_that_can_be_planned() -> None:
+    assert params.AXES == cost_matching.AXES
 
 
 def test_every_file_of_src_is_reached_by_a_script_or_is_an_observer() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from tests.repository import ARMS, TINY, Repository, copied, ran
+from tests.repository import ARMS, TINY, Repository, copied, moved, ran
 from tests.test_pipeline import OBSERVERS, SOURCES
 
 FOLDERS = [f"{kind}/scaling_ablation" for kind in ("metrics", "plots", "data/predictions", "data/runs")]  # of all arms
@@ -28,6 +28,7 @@ AFTER_EDITING = {
     **{f"stages/{stage}.py": stage for stage in ALL.split() if "@" not in stage},
     "stages/scaling_ablation.py": ABLATION,
     "stages/find_lr.py": "",
+    "stages/given.py": ALL,
     "src/archives.py": "download",
     "src/arms.py": SCALING,
     "src/artifacts.py": ALL,
@@ -42,7 +43,7 @@ AFTER_EDITING = {
     "src/cost_matching.py": SCALING,
     "src/datasets.py": "download",
     "src/devices.py": COMPUTING,
-    "src/distributed.py": COMPUTING,
+    "src/distributed.py": ALL,
     "src/downloads.py": "download",
     "src/feature_batches.py": ON_FEATURES,
     "src/features.py": "extract_features",
@@ -79,6 +80,7 @@ AFTER_EDITING = {
     "src/scratch_training.py": SCALING,
     "src/search.py": "tune_head",
     "src/sections.py": "report",
+    "src/stage_records.py": ALL,
     "src/splitting.py": "download",
     "src/statistics.py": "report",
     "src/steps.py": TRAINING,
@@ -180,19 +182,51 @@ def test_an_arm_comes_goes_and_changes_alone(tiny: Repository, tmp_path: Path, s
     assert ran(said) == [*(f"scaling_ablation@{arm}" for arm in run), "report"]
     assert reported(repository) == arms
     for folder in FOLDERS:  # what a dropped arm left stays there
-        assert {path.stem for path in (repository.folder / folder).iterdir()} == {".gitkeep", *ARMS, *arms}
+        assert names(repository.folder / folder) == {*ARMS, *arms}
+
+
+@pytest.fixture(scope="module")
+def clone(tiny: Repository, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A new clone of the committed study, which finds its results where `dvc push` put them; tests copy it."""
+    folder = tmp_path_factory.mktemp("clone")
+    origin = copied(tiny, folder / "origin")
+    origin.run("dvc", "remote", "add", "--default", "store", str(folder / "store"))
+    origin.commit()
+    origin.run("dvc", "push", "--run-cache")
+    origin.run("git", "clone", "--quiet", str(origin.folder), str(folder / "study"))
+    return moved(origin, folder / "study")
 
 
 @pytest.mark.slow
-def test_without_arms_there_still_is_a_report(tiny: Repository, tmp_path: Path) -> None:
-    """In a new clone, which has the other stages' results in DVC's cache."""
+def test_a_fresh_clone_of_committed_results_is_up_to_date_and_pulls_only_what_is_asked_for(
+    clone: Repository, tmp_path: Path
+) -> None:
+    repository = copied(clone, tmp_path / "study")
+    assert ran(repository.run("dvc", "repro", "--allow-missing", "--dry").stdout) == []
+    assert ran(repository.run("dvc", "repro", "--pull", "--allow-missing").stdout) == []
+    repository.set_params(["report.title=Mine"])
+    assert ran(repository.run("dvc", "repro", "--pull", "--allow-missing").stdout) == ["report"]
+    assert reported(repository) == [*ARMS]
+
+
+@pytest.mark.slow
+def test_without_arms_there_still_is_a_report_in_a_fresh_clone(clone: Repository, tmp_path: Path) -> None:
+    repository = copied(clone, tmp_path / "study")
+    settings = ("--set-param=~scaling_arms", "--set-param=+scaling_arms={}")
+    assert ran(repository.run("dvc", "exp", "run", "--pull", *settings).stdout) == ["report"]
+    assert reported(repository) == []
+
+
+@pytest.mark.slow
+def test_without_arms_there_is_a_report_where_nothing_ever_ran(tiny: Repository, tmp_path: Path) -> None:
+    """In a new repository, which has the other stages' results in DVC's cache."""
     repository = Repository(tmp_path)
     repository.set_params(TINY)
     repository.commit()
     shutil.copytree(tiny.folder / ".dvc/cache", tmp_path / ".dvc/cache")
     said = repository.run("dvc", "exp", "run", "-S", "~scaling_arms", "-S", "+scaling_arms={}").stdout
     assert ran(said) == ["report"]
-    assert [[path.name for path in (tmp_path / folder).iterdir()] for folder in FOLDERS] == [[".gitkeep"]] * 4
+    assert [names(tmp_path / folder) for folder in FOLDERS] == [set()] * 4
     assert reported(repository) == []
 
 
@@ -249,6 +283,11 @@ def restore(repository: Repository) -> None:
     """Back to what is committed: every result comes from DVC's run cache, and no stage runs."""
     repository.git("checkout", "--", ".")
     assert repository.repro() == []
+
+
+def names(folder: Path) -> set[str]:
+    """Of the results in `folder`, which need not be there."""
+    return {path.stem for path in folder.glob("*") if path.name != ".gitkeep"}
 
 
 def append(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Resuming: state is found again under the same settings, inputs, code and machine, and under no others."""
+"""Resuming: state is found again by who is given the same on the same machine, and by no other."""
 
 import subprocess
 import sys
@@ -16,19 +16,23 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder to be the repository, with one input; the number of threads afterwards as before."""
+    """A folder to be the repository; the number of threads afterwards as before."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
     monkeypatch.chdir(tmp_path)
-    artifacts.write_text("features", "input.pt")
     before = torch.get_num_threads()
     yield tmp_path
     torch.set_num_threads(before)
 
 
+def given(**params: object) -> dict[str, object]:
+    """As a stage's note holds it."""
+    return {"params": {"seed": 0} | params, "files": {"src/a.py": "0a", "input.pt": "1b"}}
+
+
 def folder(stage: str = "tune_head", *, finish: bool = True, **settings: object) -> Path:
     """The folder of a stage that ends well, or breaks off."""
     try:
-        with resuming.held(stage, {"seed": 0} | settings, ["input.pt", None], CPU) as found:
+        with resuming.held(stage, given(**settings), CPU) as found:
             artifacts.write_text("state", found / "state")
             if not finish:
                 raise KeyboardInterrupt
@@ -47,7 +51,7 @@ def test_the_same_settings_inputs_and_code_find_the_same_state() -> None:
 
 def test_state_is_kept_after_the_stage_ended_well() -> None:
     assert (folder() / "state").exists()
-    with resuming.held("tune_head", {"seed": 0}, ["input.pt"], CPU) as again:
+    with resuming.held("tune_head", given(), CPU) as again:
         assert (again / "state").read_text() == "state"
 
 
@@ -56,12 +60,10 @@ def test_other_settings_or_another_stage_find_no_state() -> None:
     assert len(found) == 4
 
 
-@pytest.mark.parametrize("change", ["input", "threads", "deterministic library", "device"])
+@pytest.mark.parametrize("change", ["threads", "deterministic library", "device"])
 def test_whatever_could_change_the_result_finds_no_state(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = folder()
-    if change == "input":
-        artifacts.write_text("other features", "input.pt")
-    elif change == "threads":
+    if change == "threads":
         torch.set_num_threads(torch.get_num_threads() + 1)
     elif change == "device":
         monkeypatch.setattr("src.devices.describe", lambda device: {"device": "another", "threads": 2})
@@ -70,21 +72,31 @@ def test_whatever_could_change_the_result_finds_no_state(change: str, monkeypatc
     assert folder() != before
 
 
-def test_the_next_start_under_another_key_deletes_the_state_and_says_what_changed(
+def test_the_next_start_under_another_key_keeps_the_state_and_says_what_changed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = folder(lr=0.1, finish=False)
     after = folder(lr=0.2)
-    assert not before.exists()
+    assert before.exists()
     assert after.exists()
     said = capsys.readouterr().out
-    assert said == "starts over: an unfinished run was under other conditions; changed: settings.lr\n"
+    assert said == "starts over, and keeps the unfinished run that was under other conditions; changed: lr\n"
+    assert folder(lr=0.1) == before
+    assert (before / "state").exists()
+    assert capsys.readouterr().out == ""
 
 
-def test_a_finished_run_is_replaced_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
-    before = folder(lr=0.1)
+def test_the_states_of_the_last_three_other_keys_are_kept_and_older_ones_deleted() -> None:
+    states = [folder(lr=number, finish=number % 2 == 0) for number in range(5)]
+    assert [state.exists() for state in states] == [False, True, True, True, True]
+    folder(lr=1)  # used again: now the newest
+    folder(lr=5)
+    assert [state.exists() for state in states] == [False, True, False, True, True]
+
+
+def test_a_finished_run_makes_way_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    folder(lr=0.1)
     folder(lr=0.2)
-    assert not before.exists()
     assert capsys.readouterr().out == ""
 
 
@@ -98,7 +110,8 @@ def test_what_a_kill_left_half_written_is_deleted() -> None:
 HOLDER = """
 import sys, time, torch
 from src import resuming
-with resuming.held("tune_head", {"seed": int(sys.argv[1])}, ["input.pt"], torch.device("cpu")) as folder:
+given = {"params": {"seed": int(sys.argv[1])}, "files": {"src/a.py": "0a", "input.pt": "1b"}}
+with resuming.held("tune_head", given, torch.device("cpu")) as folder:
     print(folder, flush=True)
     time.sleep(60)
 """
@@ -124,7 +137,8 @@ def holder(checkout: Path, request: pytest.FixtureRequest) -> Iterator[tuple["su
 
 @pytest.mark.parametrize("holder", [1], indirect=True)
 def test_an_experiment_that_runs_beside_this_one_keeps_its_state(holder: tuple[object, Path]) -> None:
-    folder()
+    for number in range(5):
+        folder(lr=number)
     assert (holder[1] / "identity.json").exists()
 
 

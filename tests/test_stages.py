@@ -18,7 +18,17 @@ STAGES = [
     for member in ([f"{stage}@{arm}" for arm in ARMS] if "foreach" in entry else [stage])
 ]
 # Neither input nor output: settings, and what git ignores and the main checkout keeps.
-BESIDES = ("params.yaml", "mlflow.db", "mlartifacts", ".resume", "data/raw", "src/__init__.py", "stages/__init__.py")
+BESIDES = (
+    "params.yaml",
+    "dvc.yaml",
+    ".dvcignore",
+    "mlflow.db",
+    "mlartifacts",
+    ".resume",
+    "data/raw",
+    "src/__init__.py",
+    "stages/__init__.py",
+)
 
 
 def opened(repository: Repository, stage: str, mode: str) -> set[str]:

@@ -259,3 +259,19 @@ def test_a_server_that_answers_nonsense_is_one_clear_line_and_leaves_nothing(hub
         ):
             backbones._download(weights, backbone_settings())
     assert not list(hub.iterdir())
+
+
+def test_weights_behind_a_linked_folder_are_refused_and_a_linked_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC watches weights/: it records a linked folder by its name, and a linked file by what it holds."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "behind").mkdir()
+    (tmp_path / "behind/w.safetensors").write_bytes(SHIPPED.read_bytes())
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/mine").symlink_to(tmp_path / "behind")
+    (tmp_path / "weights/w.safetensors").symlink_to(tmp_path / "behind/w.safetensors")
+    load(weights="weights/w.safetensors")
+    assert message("weights/mine/w.safetensors").startswith(
+        "backbone.weights: weights/mine is a link to a folder, behind"
+    )
