@@ -23,7 +23,7 @@ from torchvision.transforms.functional import to_pil_image
 from benchmarks import timing
 from src import augmentation, params
 from src.augmentation import View
-from src.backbones import IMAGENET_MEAN, IMAGENET_STD
+from src.weights import IMAGENET_MEAN, IMAGENET_STD
 
 STORED = 32
 PLAN = (  # resolution, images, batch size, targets against torchvision and kornia

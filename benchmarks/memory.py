@@ -26,9 +26,9 @@ from torch import Tensor
 
 from benchmarks import timing
 from benchmarks.finetuning import CLASSES, bare_loop, fit_loop, random_network
-from src import artifacts, devices, finetuning, params
-from src.artifacts import Split
+from src import devices, finetuning, params, splits
 from src.image_batches import ImageBatches
+from src.splits import Split
 
 NAME, RESOLUTION, SIDE = "efficientnet_b0", 64, 32
 COUNT, STEPS, REPEATS = 50_000, 6, 3
@@ -57,14 +57,14 @@ class FirstSteps:
 def write_data(path: Path, count: int = COUNT) -> None:
     images = torch.randint(0, 256, (count, 3, SIDE, SIDE), dtype=torch.uint8)
     labels = torch.randint(0, CLASSES, (count,))
-    artifacts.save_split(Split(images=images, labels=labels, classes=tuple("abcdefghij")), path)
+    splits.save_split(Split(images=images, labels=labels, classes=tuple("abcdefghij")), path)
 
 
 def train_ours(path: Path, steps: int = STEPS) -> None:
     device, cfg = devices.choose(), params.load()
     network, view = random_network(NAME, RESOLUTION, device)
     batch_size = cfg.finetune.batch_size
-    split = artifacts.load_split(path)
+    split = splits.load_split(path)
     train = ImageBatches.of(split, device, view=view, augment=cfg.augment, seed=0)
     few = Split(images=split.images[:batch_size], labels=split.labels[:batch_size], classes=split.classes)
     val = ImageBatches.of(few, device, view=view, augment=cfg.augment, seed=0)

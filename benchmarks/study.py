@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from benchmarks.timing import machine
-from src import arms, cost, devices, params, scaling_grid, scaling_search
+from src import arms, cost, devices, params, scaling_grid, scaling_search, speed
 from src.backbones import load_backbone
 from src.expectations import CLASSES, IMAGES
 from src.scaling import PAPER
@@ -71,7 +71,7 @@ def seconds(job: Job, cfg: params.Params, device: torch.device, rate: float | No
     if rate:
         share = 1 + BACKWARD
         return cost.multiply_adds(job.network, job.resolution) / rate * (job.trained + job.seen / share)
-    speed = cost.measure(
+    measured = speed.measure(
         job.network,
         job.resolution,
         batch_size=job.batch_size,
@@ -79,7 +79,7 @@ def seconds(job: Job, cfg: params.Params, device: torch.device, rate: float | No
         device=device,
         precision=cfg.scaling.precision,
     )
-    return job.trained / speed["training_images_per_second"] + job.seen / speed["inference_images_per_second"]
+    return job.trained / measured["training_images_per_second"] + job.seen / measured["inference_images_per_second"]
 
 
 def main() -> None:

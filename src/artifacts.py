@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,23 +20,7 @@ import psutil
 import torch
 from torch import Tensor
 
-SPLITS = ("train", "val", "test")
 _waiting: ContextVar[dict[Path, Path] | None] = ContextVar("waiting", default=None)  # target -> written file
-
-
-@dataclass(frozen=True, kw_only=True)
-class Split:
-    """Labelled images.
-
-    Attributes:
-        images: uint8 of shape (N, C, H, W), 0 to 255.
-        labels: int64 of shape (N,), indices into classes.
-        classes: the K class names, the same in every split.
-    """
-
-    images: Tensor
-    labels: Tensor
-    classes: tuple[str, ...]
 
 
 def main_checkout() -> Path:
@@ -135,15 +118,6 @@ def load(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
     """Read what `save` wrote, onto the CPU; with `mmap`, tensors stay on disk until they are touched."""
     loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     return loaded
-
-
-def save_split(split: Split, path: str | Path) -> None:
-    save({"images": split.images, "labels": split.labels, "classes": split.classes}, path)
-
-
-def load_split(path: str | Path) -> Split:
-    """Read what `save_split` wrote, as `load_input` does."""
-    return Split(**load_input(path))
 
 
 def load_input(path: str | Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which arm of the ablation is better: differences over seeds, their intervals, and sentences that claim no more.
+"""Which arm of the ablation is better: differences over seeds, and their intervals.
 
 No training stage imports this module: editing it retrains nothing.
 M images, K classes.
@@ -14,20 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit  # Student's t: distribution function and its inverse
 
-from src.artifacts import SPLITS
+from src.splits import SPLITS
 
-# Tan & Le, arXiv:1905.11946v5, Table 7: EfficientNet-B0 scaled on ImageNet by d = 4, w = 2, r = 2, and by
-# d = 1.4, w = 1.2, r = 1.3 together; multiply-adds in billions, top-1 accuracy as a fraction. One training each.
-TABLE_7: tuple[dict[str, Any], ...] = (
-    {"arm": "baseline", "multiply_adds": 0.4, "accuracy": 0.773},
-    {"arm": "depth", "multiply_adds": 1.8, "accuracy": 0.790},
-    {"arm": "width", "multiply_adds": 1.8, "accuracy": 0.789},
-    {"arm": "resolution", "multiply_adds": 1.9, "accuracy": 0.791},
-    {"arm": "compound", "multiply_adds": 1.8, "accuracy": 0.811},
-)
 MOST_SEEDS = 10_000  # beyond which `needed` says no number
 NOISE = 1e-9  # of rounding: accuracies that differ at all differ by 1 / M or more
-MINUS, NARROW = "\u2212", "\u202f"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,26 +98,6 @@ def compare(
     ]
 
 
-def sentence(comparison: Comparison) -> str:
-    """The difference in percentage points, with what the seeds settle; one arm is called better only if `settled`."""
-    low, high, seeds = comparison.low, comparison.high, comparison.seeds
-    start = f"{comparison.arm} {MINUS} {comparison.other}:"
-    if low is None or high is None:
-        amount = _points(comparison.difference)
-        return f"{start} {amount} points from a single seed: not settled, an interval needs at least 2"
-    if low == high:
-        amount = _points(comparison.difference)
-        return f"{start} {amount} points with each of {seeds} seeds: not settled, without spread there is no interval"
-    # so many decimals that a bound which is not 0 does not read as 0 where the verdict rests on it
-    digits = 1 - min(0, math.floor(math.log10(1000 * min(abs(low), abs(high))))) if comparison.settled else 1
-    difference, *bounds = (_points(value, digits) for value in (comparison.difference, low, high))
-    if comparison.settled:
-        verdict = f"{comparison.arm if low > 0 else comparison.other} is better"
-    else:
-        verdict = f"not settled by {seeds} seeds{_prospect(comparison)}"
-    return f"{start} {difference} points, [{', '.join(bounds)}]: {verdict}"
-
-
 def _differences(accuracies: Mapping[str, Mapping[int, float]], arm: str, other: str) -> NDArray[np.float64]:
     common = sorted(accuracies[arm].keys() & accuracies[other].keys())
     if not common:
@@ -201,18 +171,3 @@ def _standard_error(differences: NDArray[np.float64], seeds: int) -> float:
 def _half_width(differences: NDArray[np.float64], seeds: int, level: float) -> float:
     """Of the interval of 1 - `level` from `seeds` differences that spread as these do."""
     return float(stdtrit(seeds - 1, 1 - level / 2)) * _standard_error(differences, seeds)
-
-
-def _points(fraction: float, digits: int = 1) -> str:
-    """Percentage points with their sign, which 0 has none of."""
-    return f"{100 * fraction:{'+' if fraction else ''}.{digits}f}".replace("-", MINUS)
-
-
-def _prospect(comparison: Comparison) -> str:
-    if comparison.needed is not None:
-        return f"; about {_count(comparison.needed)} would be needed"
-    return f"; more than {_count(MOST_SEEDS)} would be needed" if comparison.difference else ""
-
-
-def _count(number: int) -> str:
-    return f"{number:,}".replace(",", NARROW)

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from src.arithmetic import check_resolution, suitable, total_stride
+from src.networks import Plan, cost_of
 from src.params import Scaling, ScalingAblation
-from src.scaling import BASES, Coefficients, check_resolution, factors, multiply_adds, suitable, total_stride
+from src.scaling import Coefficients, factors
 
 AXES = ("baseline", "depth", "width", "resolution", "compound")
 SCALED = AXES[1:]
@@ -22,22 +24,6 @@ TOLERANCE = 0.02  # of the budget, that an arm's cost may be off
 NEAR = math.log(1.25)
 BISECTIONS = 18
 RESOLUTIONS = 8  # on each side of the compound curve that are tried
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What an arm trains.
-
-    Attributes:
-        depth, width: multipliers relative to the study's base.
-        resolution: pixels per side.
-        phi: the exponent of the coefficients, where the arm has one.
-    """
-
-    depth: float
-    width: float
-    resolution: int
-    phi: float | None
 
 
 Point = Callable[[float], Plan]
@@ -63,7 +49,7 @@ def plan_arms(
         base=scaling.base_resolution,
         stem_stride=scaling.stem_stride,
         coefficients=coefficients,
-        cost=_cost_of(scaling, classes=classes),
+        cost=cost_of(scaling, classes=classes),
     )
     if ablation.match == "paper":
         plans = {axis: study.plan(**{axis: factor}) for axis, factor in TABLE_7.items()}
@@ -75,27 +61,6 @@ def plan_arms(
         if not all(study.meets(plan, ablation.budget) for plan in plans.values()):
             raise ValueError(_refusal(study, plans, ablation.budget))
     return {"baseline": study.plan()} | plans
-
-
-def relative_cost(plan: Plan, scaling: Scaling, *, classes: int) -> float:
-    """Multiply-adds of `plan` over those of the baseline."""
-    return _cost_of(scaling, classes=classes)(plan)
-
-
-def _cost_of(scaling: Scaling, *, classes: int) -> Callable[[Plan], float]:
-    depth, width = BASES[scaling.base]
-
-    def count(plan: Plan) -> int:
-        return multiply_adds(
-            depth=depth * plan.depth,
-            width=width * plan.width,
-            resolution=plan.resolution,
-            stem_stride=scaling.stem_stride,
-            classes=classes,
-        )
-
-    baseline = count(Plan(depth=1.0, width=1.0, resolution=scaling.base_resolution, phi=None))
-    return lambda plan: count(plan) / baseline
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from src import archives, artifacts, downloads, image_folders, splitting
-from src.artifacts import Split
 from src.downloads import Archive
 from src.params import Dataset
+from src.splits import Split
 
 OFFICIAL: Mapping[str, tuple[Archive, ...]] = {
     "cifar10": (

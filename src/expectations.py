@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from src import arms, console, cost, devices, features, scaling_grid
+from src import arms, console, cost, devices, features, networks, scaling_grid
 from src.backbones import load_backbone
-from src.cost_matching import Plan, relative_cost
+from src.networks import Plan, relative_cost
 from src.params import AXES, Params
 from src.scaling import PAPER
 
@@ -59,7 +59,7 @@ def _scaling(cfg: Params, counts: dict[str, int]) -> dict[str, float]:
     search, ablation, resolution = cfg.scaling_search, cfg.scaling_ablation, cfg.scaling.base_resolution
     if not search.epochs and not cfg.scaling_arms:
         return {}
-    model = arms.scaled(Plan(depth=1.0, width=1.0, resolution=resolution, phi=None), cfg.scaling, classes=CLASSES)
+    model = networks.scaled(Plan(depth=1.0, width=1.0, resolution=resolution, phi=None), cfg.scaling, classes=CLASSES)
     forward, step = _seconds_per_image(model.build(seed=0), resolution, min(cfg.scaling.batch_size, SMALL_BATCH))
     epoch = step * counts["train"] + forward * counts["val"]
     found = scaling_grid.candidates(search, cfg.scaling, classes=CLASSES) if search.epochs else []
@@ -82,7 +82,7 @@ def _relative_cost(cfg: Params, name: str) -> float:
     baseline = Plan(depth=1.0, width=1.0, resolution=cfg.scaling.base_resolution, phi=None)
     models = (
         arms.specify(name, cfg.scaling_arms[name], cfg.scaling, ablation, PAPER, classes=CLASSES),
-        arms.scaled(baseline, cfg.scaling, classes=CLASSES),
+        networks.scaled(baseline, cfg.scaling, classes=CLASSES),
     )
     own, base = (cost.multiply_adds(model.build(seed=0), model.resolution) for model in models)
     return own / base

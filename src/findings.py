@@ -1,53 +1,16 @@
-"""What a study found, in sentences that claim no more than its numbers bear, and how the report writes numbers.
+"""The report's first answer: what fine-tuning brought, in sentences that claim no more than the numbers bear.
 
 N images, K classes.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from src import statistics
-from src.scaling_results import ScalingResults
-
-LABELS = {
-    "untrained": "Untrained head",
-    "nearest_mean": "Nearest class mean",
-    "nearest_neighbours": "Nearest neighbours",
-    "frozen": "Trained head, frozen backbone",
-    "finetuned": "Fine-tuned network",
-}
-TRAINED = ("frozen", "finetuned")
-NARROW = "\u202f"  # a narrow space that does not break
-
-
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """Everything that the stages left.
-
-    Attributes:
-        settings: params by section; a section is a dataclass, a mapping of names to dataclasses, or a plain value.
-        metrics: metrics/<stage>.json by stage.
-        records: data/runs/<stage>.json by stage, in the order in which stages run.
-        answers: the classes that each method named.
-        best_head: models/best_head.json.
-        frozen_curve, finetuned_curve, trials, trial_curves, importances: the tables in plots/.
-        scaling: what the scaling study left.
-    """
-
-    settings: Mapping[str, Any]
-    metrics: Mapping[str, Mapping[str, Any]]
-    records: Mapping[str, Mapping[str, Any]]
-    answers: statistics.Answers
-    best_head: Mapping[str, Any]
-    frozen_curve: pd.DataFrame
-    finetuned_curve: pd.DataFrame
-    trials: pd.DataFrame
-    trial_curves: pd.DataFrame
-    importances: pd.DataFrame
-    scaling: ScalingResults
+from src import intervals, plots
+from src.numbers import count, duration, interval, percent
+from src.pages import Figure, Table
+from src.scaling_results import LABELS, TRAINED, Study
 
 
 def answer(accuracies: pd.DataFrame, chance: float) -> str:
@@ -59,7 +22,7 @@ def answer(accuracies: pd.DataFrame, chance: float) -> str:
     amount = f"{100 * abs(gain):.1f} points {'above' if gain > 0 else 'below'} {other}"
     if gain == 0:
         sentence = f"Fine-tuning made no difference: it reached {reached}, as many as {other}"
-    elif statistics.intervals_overlap(frozen, tuned):
+    elif intervals.intervals_overlap(frozen, tuned):
         sentence = f"Fine-tuning made no clear difference: it reached {reached}, {amount}, but the intervals overlap"
     elif gain > 0:
         sentence = f"Fine-tuning reached {reached}, {amount}"
@@ -85,7 +48,7 @@ def context(accuracies: pd.DataFrame, commonest: float, chance: float) -> str:
     """How far no training gets; where classes are not equally common, how far naming the commonest one gets."""
     plain = [on_test(accuracies, method) for method in ("nearest_mean", "nearest_neighbours")]
     best, frozen = max(plain, key=lambda row: float(row["accuracy"])), on_test(accuracies, "frozen")
-    if statistics.intervals_overlap(best, frozen):
+    if intervals.intervals_overlap(best, frozen):
         verdict = "not clearly different from"
     else:
         verdict = "more than" if best["accuracy"] > frozen["accuracy"] else "less than"
@@ -104,22 +67,40 @@ def on_test(accuracies: pd.DataFrame, method: str) -> dict[str, Any]:
     return dict(chosen.iloc[0])
 
 
-def percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f}{NARROW}%"
+def untrained(study: Study) -> tuple[str, float, float]:
+    """How many untrained heads there were, and the mean and standard deviation of their accuracy on test."""
+    scores = study.metrics["baseline"]["test"]
+    return str(study.settings["baseline"].head_seeds), scores["untrained"], scores["untrained_std"]
 
 
-def interval(row: Mapping[Any, Any]) -> str:
-    """Accuracy with its interval, in per cent."""
-    return f"{percent(row['accuracy'])} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+def accuracy_figure(study: Study, accuracies: pd.DataFrame) -> Figure:
+    rows = pd.DataFrame([on_test(accuracies, method) for method in LABELS]).assign(label=list(LABELS.values()))
+    rows["text"] = [interval(row) for row in rows.to_dict("records")]
+    heads, mean, spread = untrained(study)
+    rows.loc[0, ["accuracy", "low", "high"]] = [mean, max(mean - spread, 0.0), min(mean + spread, 1.0)]
+    rows.loc[0, "text"] = f"{percent(mean)} ± {100 * spread:.1f}"
+    values = "; ".join(f"{label}: {text}" for label, text in zip(rows["label"], rows["text"], strict=True))
+    return Figure(
+        name="accuracy",
+        svg=plots.accuracy_bars(rows, 1 / len(study.answers.classes)),
+        alt=f"Bars of test accuracy. {values}.",
+        caption="Accuracy on the test images with 95 % Wilson intervals, which cover the luck in which images were "
+        "drawn, not the luck of another seed. Of the untrained head, the mean and standard deviation over "
+        f"{heads} heads.",
+    )
 
 
-def count(number: int) -> str:
-    return f"{number:,}".replace(",", NARROW)
-
-
-def duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f}{NARROW}s" if seconds >= 10 else f"{seconds:.1f}{NARROW}s"
-    if seconds < 7200:
-        return f"{seconds / 60:.1f}{NARROW}min"
-    return f"{seconds / 3600:.1f}{NARROW}h"
+def accuracy_rows(study: Study, accuracies: pd.DataFrame) -> Table:
+    cells = accuracies.assign(cell=[interval(row) for row in accuracies.to_dict("records")])
+    wide = cells.pivot(index="method", columns="split", values="cell")
+    rows = [[LABELS[method], *(wide.loc[method, split] for split in ("train", "val", "test"))] for method in LABELS]
+    heads, mean, spread = untrained(study)
+    rows[0][0] = f"{LABELS['untrained']}, one of {heads}"
+    val = percent(study.metrics["baseline"]["val"]["untrained"])
+    rows.insert(0, [f"{LABELS['untrained']}, mean of {heads}", "", val, f"{percent(mean)} ± {100 * spread:.1f}"])
+    return Table(
+        caption="Accuracy with 95 % Wilson intervals. On the training images, unaugmented, it says how much a method "
+        "remembers. Validation images chose the head and the epochs; test images chose nothing.",
+        rows=pd.DataFrame(rows, columns=["Method", "Train", "Validation", "Test"]),
+        marked=len(rows) - 1,
+    )

@@ -12,12 +12,12 @@ from src.batches import Batches
 from src.checkpoints import Checkpoints
 from src.heads import build_head, join
 from src.optimizers import build_optimizer
-from src.parameter_groups import check_cover, grouped
+from src.parameter_groups import check_cover
 from src.params import Finetune
 from src.randomness import seed_of
 from src.training import Fitted, fit
 from src.training_loop import Recipe
-from src.unfreezing import unfreezer
+from src.unfreezing import grouped, unfreezer
 
 
 def assemble(

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from src import augmentation
-from src.artifacts import Split
 from src.augmentation import View
 from src.batches import own_order
 from src.distributed import own_part
 from src.params import Augment
 from src.prefetching import prefetch
 from src.randomness import generator
+from src.splits import Split
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from src import archives, console
-from src.artifacts import SPLITS, Split
+from src.splits import SPLITS, Split
 from src.splitting import Chosen
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")

@@ -1,17 +1,12 @@
 """Figures of the report, from plain rows, as SVG text: one style, direct labels, equal input gives equal bytes.
 
-Only this module and src/scaling_plots.py, which shares its style, import matplotlib. A method has one colour and a
-split one line style throughout.
+A method has one colour and a split one line style throughout.
 K classes.
 """
 
-import io
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -20,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-# Okabe and Ito's palette, which colour-blind readers tell apart: https://jfly.uni-koeln.de/color/
-INK, FAINT, PAPER = "#24292f", "#8c959f", "#ffffff"
+from src.figure_style import FAINT, INK, PAPER, WIDTH, label_ends, shortened, style, svg
+
 COLOURS = {"frozen": "#0072b2", "finetuned": "#d55e00"}
 NAMES = {"frozen": "frozen", "finetuned": "fine-tuned"}
 SHADES = {name: LinearSegmentedColormap.from_list(name, [PAPER, colour]) for name, colour in COLOURS.items()}
@@ -29,46 +24,6 @@ SPLIT_LINES: dict[str, dict[str, Any]] = {
     "train": {"label": "train", "linestyle": (0, (4, 2)), "linewidth": 1.3, "marker": ".", "alpha": 0.75},
     "val": {"label": "validation", "linewidth": 2.2, "marker": "."},
 }
-WIDTH = 9.0  # inches, as wide as the page's column of text
-STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # ships with matplotlib, and is wide: what fits in it fits in the reader's font
-    "text.parse_math": False,  # a class may be called $5
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": FAINT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.grid.axis": "y",
-    "grid.color": "#e4e7eb",
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "report",
-}
-READERS_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Draw in the report's style, whatever was set before; also a decorator."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # whatever a person's matplotlibrc says
-        matplotlib.rcParams.update(STYLE)  # type: ignore[arg-type]  # its stub wants literal keys
-        yield
-
-
-def svg(figure: Figure) -> str:
-    """`figure` as SVG whose texts stay text, without date or maker."""
-    text = io.StringIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # the text is written as text: the reader's fonts draw it
-        figure.savefig(text, format="svg", metadata={"Creator": None, "Date": None, "Format": None, "Type": None})
-    return text.getvalue().replace("'DejaVu Sans'", READERS_FONT)
 
 
 @style()
@@ -203,31 +158,6 @@ def search_curves(curves: pd.DataFrame, best_trial: int) -> str:
 
 
 @style()
-def range_test(rows: Sequence[Mapping[str, float]], suggested: float) -> str:
-    """Training loss by learning rate, each step's and smoothed, and the rate that is suggested.
-
-    Args:
-        rows: learning_rate, loss and smoothed (nats), in the order of the rates.
-    """
-    frame = pd.DataFrame(rows)
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(frame["learning_rate"], frame["loss"], ".", color=FAINT, alpha=0.55, label="_steps")
-    axes.plot(frame["learning_rate"], frame["smoothed"], color=COLOURS["finetuned"], linewidth=2.2, label="smoothed")
-    axes.axvline(suggested, color=INK, linewidth=1, linestyle=(0, (2, 2)), label="_suggested")
-    low, high = frame["smoothed"].min(), frame["smoothed"].iloc[: len(frame) // 2 + 1].max()
-    room = 0.5 * (high - low) + 0.01  # for the scatter; where the loss diverges, it leaves the chart
-    axes.set(xscale="log", xlabel="learning rate of the head", ylabel="training loss, nats")
-    axes.set_ylim(max(0.0, low - room), high + room)
-    axes.xaxis.set_major_formatter(LogFormatter())
-    axes.xaxis.set_minor_formatter(LogFormatter())
-    axes.text(suggested, 0.97, f" {suggested:g}", transform=axes.get_xaxis_transform(), va="top")
-    axes.grid(visible=True)
-    label_ends(axes)
-    return svg(figure)
-
-
-@style()
 def search_values(trials: pd.DataFrame, importances: Mapping[str, float], best_trial: int) -> str:
     """Validation accuracy of every trial by the value it drew, a chart per searched parameter, the best trial marked.
 
@@ -260,28 +190,3 @@ def _values_panel(axes: Axes, drawn: pd.Series, accuracy: pd.Series, best: pd.Se
     axes.set_xticks(range(len(values)), [shortened(text, 12) for text in texts])
     axes.set_xlim(-0.5, len(values) - 0.5)
     axes.grid(visible=True)
-
-
-def shortened(name: object, length: int) -> str:
-    """`name` in one line of at most `length` characters that an SVG may hold."""
-    text = "".join(letter if letter.isprintable() else " " for letter in str(name))
-    return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def label_ends(axes: Axes, gap: float = 0.09) -> None:
-    """Write the label of each line of `axes` at its right end, ends at least `gap` of the axes' height apart."""
-    axes.get_ylim()  # transData is right only once the limits were asked for
-    ends = []
-    for line in axes.lines:
-        if not str(line.get_label()).startswith("_"):  # matplotlib's mark of a line without label
-            point = axes.transData.transform(np.asarray(line.get_xydata())[-1])
-            height = axes.transAxes.inverted().transform(point)[1]
-            ends.append((float(np.clip(height, 0, 1)), str(line.get_label()), str(line.get_color())))
-    heights: list[float] = []
-    for height, _, _ in sorted(ends):
-        heights.append(max(height, heights[-1] + gap) if heights else height)
-    highest = max(1.0, gap * (len(ends) - 1))
-    for place in reversed(range(len(heights))):  # back down, where that left the chart
-        heights[place] = min(heights[place], highest - gap * (len(heights) - 1 - place))
-    for height, (_, text, colour) in zip(heights, sorted(ends), strict=True):
-        axes.text(1.02, height, text, transform=axes.transAxes, va="center", color=colour)

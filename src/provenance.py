@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from src.findings import NARROW, Study, count, duration, percent
+from src.numbers import NARROW, count, duration, percent
 from src.pages import Section, Table
+from src.scaling_results import Study
 
 SOFTWARE = ("python", "platform", "torch", "torchvision", "numpy", "scikit-learn", "optuna", "pandas", "pillow")
 

@@ -1,13 +1,13 @@
 """What the scaling study found, in sentences that claim no more than its intervals bear."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
-from src import comparisons, statistics
-from src.comparisons import MINUS, Comparison
-from src.findings import Study, count, interval
-from src.scaling import PAPER
+from src import comparisons
+from src.comparisons import MOST_SEEDS, Comparison
+from src.numbers import MINUS, count, listed, points
+from src.scaling_results import Study
 
 AXES = ("depth", "width", "resolution")
 CONDITIONS = {
@@ -76,11 +76,6 @@ def _seeds_do_not(found: Sequence[Comparison]) -> str:
     return "one seed does not" if numbers == {1} else f"{count(*numbers)} seeds do not"
 
 
-def listed(names: Iterable[str], word: str = "and") -> str:
-    *first, last = names
-    return f"{', '.join(first)} {word} {last}" if first else str(last)
-
-
 def own_settings(study: Study) -> str:
     """Which arms were trained otherwise than the rest."""
     own = {}
@@ -93,33 +88,27 @@ def own_settings(study: Study) -> str:
     return f"Not all arms were trained alike: {'; '.join(f'{arm} with {values}' for arm, values in own.items())}."
 
 
-def searched(study: Study) -> str:
-    """What the search did, what it chose, and how little that may mean."""
-    found, epochs = study.scaling.search, study.settings["scaling_search"].epochs
-    number = found["candidates"]
-    grid = f"{count(number)} network{'' if number == 1 else 's'} with α · β² · γ² near 2"
-    paper = f"α {PAPER.alpha:g}, β {PAPER.beta:g}, γ {PAPER.gamma:g}"
-    if "val" not in found:
-        return f"{grid}, none of them trained (scaling_search.epochs is 0): the study takes the paper's {paper}."
-    chosen = f"α {found['alpha']:g}, β {found['beta']:g}, γ {found['gamma']:g}"
-    images = study.metrics["download"]["val"]["images"]
-    low, high = statistics.wilson_interval(round(found["val"]["accuracy"] * images), images)
-    best = {"accuracy": found["val"]["accuracy"], "low": low, "high": high}
-    near = int((study.scaling.candidates["val_accuracy"] >= low).sum()) - 1
-    reach = "reaches" if near == 1 else "reach"
-    doubt = f"; {count(near)} of the others {reach} into that interval, so which is best is not settled" if near else ""
-    return (
-        f"{grid}, each trained once for {count(epochs)} epoch{'' if epochs == 1 else 's'} and judged on validation "
-        f"images alone: {chosen} reached {interval(best)}{doubt}. The paper chose {paper}."
-    )
+def sentence(comparison: Comparison) -> str:
+    """The difference in percentage points, with what the seeds settle; one arm is called better only if `settled`."""
+    low, high, seeds = comparison.low, comparison.high, comparison.seeds
+    start = f"{comparison.arm} {MINUS} {comparison.other}:"
+    if low is None or high is None:
+        amount = points(comparison.difference)
+        return f"{start} {amount} points from a single seed: not settled, an interval needs at least 2"
+    if low == high:
+        amount = points(comparison.difference)
+        return f"{start} {amount} points with each of {seeds} seeds: not settled, without spread there is no interval"
+    # so many decimals that a bound which is not 0 does not read as 0 where the verdict rests on it
+    digits = 1 - min(0, math.floor(math.log10(1000 * min(abs(low), abs(high))))) if comparison.settled else 1
+    difference, *bounds = (points(value, digits) for value in (comparison.difference, low, high))
+    if comparison.settled:
+        verdict = f"{comparison.arm if low > 0 else comparison.other} is better"
+    else:
+        verdict = f"not settled by {seeds} seeds{_prospect(comparison)}"
+    return f"{start} {difference} points, [{', '.join(bounds)}]: {verdict}"
 
 
-def digits(number: float) -> str:
-    """Three significant ones, a whole number from 100 on, nothing for nan."""
-    if math.isnan(number):
-        return ""
-    return (count(round(number)) if abs(number) >= 100 else f"{number:#.3g}").replace("-", MINUS)
-
-
-def points(fraction: float) -> str:
-    return f"{100 * fraction:+.1f}".replace("-", MINUS)
+def _prospect(comparison: Comparison) -> str:
+    if comparison.needed is not None:
+        return f"; about {count(comparison.needed)} would be needed"
+    return f"; more than {count(MOST_SEEDS)} would be needed" if comparison.difference else ""

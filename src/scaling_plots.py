@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from src.plots import FAINT, INK, PAPER, WIDTH, label_ends, style, svg
+from src.figure_style import FAINT, INK, PAPER, WIDTH, label_ends, style, svg
 
 # From Okabe and Ito's palette, the yellows darkened so that a label can be read on white.
 ARMS = {

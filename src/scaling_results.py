@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from src import artifacts, comparisons
+from src import artifacts, comparisons, statistics
 
 Json = Mapping[str, Any]
 
@@ -74,3 +74,40 @@ def read(
         coefficients=artifacts.read_json(coefficients),
         candidates=pd.read_csv(candidates),
     )
+
+
+LABELS = {
+    "untrained": "Untrained head",
+    "nearest_mean": "Nearest class mean",
+    "nearest_neighbours": "Nearest neighbours",
+    "frozen": "Trained head, frozen backbone",
+    "finetuned": "Fine-tuned network",
+}
+TRAINED = ("frozen", "finetuned")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Everything that the stages left.
+
+    Attributes:
+        settings: params by section; a section is a dataclass, a mapping of names to dataclasses, or a plain value.
+        metrics: metrics/<stage>.json by stage.
+        records: data/runs/<stage>.json by stage, in the order in which stages run.
+        answers: the classes that each method named.
+        best_head: models/best_head.json.
+        frozen_curve, finetuned_curve, trials, trial_curves, importances: the tables in plots/.
+        scaling: what the scaling study left.
+    """
+
+    settings: Mapping[str, Any]
+    metrics: Mapping[str, Mapping[str, Any]]
+    records: Mapping[str, Mapping[str, Any]]
+    answers: statistics.Answers
+    best_head: Mapping[str, Any]
+    frozen_curve: pd.DataFrame
+    finetuned_curve: pd.DataFrame
+    trials: pd.DataFrame
+    trial_curves: pd.DataFrame
+    importances: pd.DataFrame
+    scaling: ScalingResults

@@ -9,13 +9,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from src import artifacts, cost, scratch_training
-from src.arms import Model, scaled
+from src import artifacts, cost, scratch_fitting
 from src.checkpoints import Checkpoints
-from src.cost_matching import Plan
 from src.image_batches import ImageBatches
+from src.networks import Model, Plan, scaled
 from src.params import Scaling
-from src.scaling import PAPER, Coefficients
+from src.scaling import PAPER
 from src.scaling_grid import Candidate
 
 JOURNAL = "candidates.jsonl"
@@ -62,12 +61,12 @@ def train_candidates(
     scores = finished(folder)
     for number in range(len(scores), len(networks)):
         model, states = networks[number], folder / f"candidate_{number:02d}"
-        seen = scratch_training.view(model.resolution)
+        seen = scratch_fitting.view(model.resolution)
         train, val = (replace(splits[name], view=seen) for name in ("train", "val"))
         checkpoints = Checkpoints(states)
         advance(checkpoints.images)
         try:
-            fitted = scratch_training.fit(
+            fitted = scratch_fitting.fit(
                 model.build(seed=seed).to(train.labels.device),
                 train,
                 val,
@@ -111,8 +110,3 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         return summary
     best = best_of(rows)
     return summary | {"val": {"accuracy": best["val_accuracy"], "loss": best["val_loss"]}}
-
-
-def coefficients(values: Mapping[str, Any]) -> Coefficients:
-    """What models/coefficients.json holds."""
-    return Coefficients(**{name: values[name] for name in ("alpha", "beta", "gamma")})

@@ -3,15 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
+from typing import Any
 
 import pandas as pd
 
-from src import comparisons, scaling_findings, scaling_plots
-from src.comparisons import TABLE_7, Comparison
-from src.findings import Study, count, duration, percent
+from src import scaling_findings, scaling_plots
+from src.comparisons import Comparison
+from src.numbers import count, digits, duration, listed, percent, points
 from src.pages import Figure, Section, Table
-from src.scaling import PAPER
-from src.scaling_findings import digits, listed, points
+from src.scaling_results import Study
 
 
 def ablation(study: Study) -> Section:
@@ -33,7 +33,7 @@ def ablation(study: Study) -> Section:
 
 
 def _comparison_rows(found: Sequence[Comparison]) -> Table:
-    rows = [[*comparisons.sentence(each).split(": ", 1), _p_value(each)] for each in found]
+    rows = [[*scaling_findings.sentence(each).split(": ", 1), _p_value(each)] for each in found]
     return Table(
         caption="Differences in test accuracy, in percentage points, paired by seed, with 95 % t intervals; intervals "
         f"and p are corrected for {count(len(found))} comparisons by Holm's procedure. They cover the luck of a seed: "
@@ -189,51 +189,12 @@ def _table_7(study: Study) -> Table:
     )
 
 
-def search(study: Study) -> Section:
-    """All candidates beside the surface that they are near, and the one that was chosen."""
-    candidates, picked = study.scaling.candidates, study.scaling.coefficients
-    trained = picked["chosen_by"] == "validation"
-    same = candidates[["alpha", "beta", "gamma"]].eq([picked[name] for name in ("alpha", "beta", "gamma")]).all(axis=1)
-    chosen = int(candidates.index[same][0]) if trained else None
-    colour = "colour is validation accuracy" if trained else "none was trained"
-    figure = Figure(
-        name="scaling_surface",
-        svg=scaling_plots.constraint_surface(candidates, chosen, (PAPER.alpha, PAPER.beta, PAPER.gamma)),
-        alt=f"{count(len(candidates))} candidates by β and γ, near the surface on which α · β² · γ² is 2; the table "
-        "below has the same numbers. A star marks the paper's choice.",
-        caption="The surface α · β² · γ² = 2, seen along α: dashed, where it has the α written at the end. Dots are "
-        f"candidates with their own α, those of equal β and γ side by side; {colour}. The star is the paper's choice.",
-    )
-    return Section(
-        title="Which way to scale",
-        blocks=[scaling_findings.searched(study), figure, _candidate_rows(candidates, chosen)],
-    )
-
-
-def _candidate_rows(candidates: pd.DataFrame, chosen: int | None) -> Table:
-    if chosen is None:
-        order = "those whose α · β² · γ² is nearest to 2 first"
-        ranked = candidates.loc[(candidates["growth"] - 2).abs().round(9).sort_values(kind="stable").index]
-    else:
-        order = "the best validation accuracy first, of equals the cheapest; ★ the one that was chosen"
-        ranked = candidates.sort_values(["val_accuracy", "multiply_adds"], ascending=[False, True], kind="stable")
-    shown = pd.DataFrame(
-        {
-            "α": [f"{row.alpha:g}{' ★' if row.Index == chosen else ''}" for row in ranked.itertuples()],
-            "β": ranked["beta"].map("{:g}".format).tolist(),
-            "γ": ranked["gamma"].map("{:g}".format).tolist(),
-            "α · β² · γ²": ranked["growth"].map("{:.3f}".format).tolist(),
-            "R": ranked["resolution"].map(count).tolist(),
-            "Parameters": ranked["parameters"].map(count).tolist(),
-            "Multiply-adds": ranked["multiply_adds"].map(count).tolist(),
-        }
-    )
-    if chosen is not None:
-        shown["Val. accuracy"] = ranked["val_accuracy"].map(percent).tolist()
-        shown["Val. loss"] = ranked["val_loss"].map("{:.3f}".format).tolist()
-    return Table(
-        caption=f"All candidates at φ = 1, {order}.",
-        rows=shown,
-        text_columns=0,
-        marked=None if chosen is None else ranked.index.tolist().index(chosen),
-    )
+# Tan & Le, arXiv:1905.11946v5, Table 7: EfficientNet-B0 scaled on ImageNet by d = 4, w = 2, r = 2, and by
+# d = 1.4, w = 1.2, r = 1.3 together; multiply-adds in billions, top-1 accuracy as a fraction. One training each.
+TABLE_7: tuple[dict[str, Any], ...] = (
+    {"arm": "baseline", "multiply_adds": 0.4, "accuracy": 0.773},
+    {"arm": "depth", "multiply_adds": 1.8, "accuracy": 0.790},
+    {"arm": "width", "multiply_adds": 1.8, "accuracy": 0.789},
+    {"arm": "resolution", "multiply_adds": 1.9, "accuracy": 0.791},
+    {"arm": "compound", "multiply_adds": 1.8, "accuracy": 0.811},
+)

@@ -7,60 +7,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from src import artifacts, console, distributed, training
-from src.arms import Model
-from src.augmentation import View
 from src.checkpoints import Checkpoints
 from src.image_batches import ImageBatches
 from src.metrics import score
-from src.optimizers import build_optimizer
-from src.parameter_groups import parameter_groups
+from src.networks import Model
 from src.params import Arm, Scaling
-from src.training import Fitted
-from src.training_loop import Recipe
+from src.scratch_fitting import fit
 
 NEAR = 0.95  # of the final accuracy
 Result = dict[str, Any]  # curve, best_epoch, images_per_second, logits: split -> (N, K)
-
-
-def view(resolution: int) -> View:
-    """What every network here sees: pixels of [0, 1] moved to [-2, 2]; no weights expect anything of it."""
-    return View(resolution=resolution, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
 def overridden(settings: Scaling, arm: Arm) -> Scaling:
     """`settings` with the arm's own values of them. Its dropout and stochastic depth are those of the base."""
     own = {name: value for name, value in vars(arm).items() if value is not None and hasattr(settings, name)}
     return replace(settings, **own)
-
-
-def fit(
-    network: nn.Module,
-    train: ImageBatches,
-    val: ImageBatches,
-    settings: Scaling,
-    *,
-    epochs: int,
-    seed: int,
-    advance: Callable[[int], None],
-    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
-    checkpoints: Checkpoints | None = None,
-) -> Fitted:
-    """Train all of `network` as `settings` say, and leave the weights of its best epoch on validation in it."""
-    groups = parameter_groups(network, "network", lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    return training.fit(
-        network,
-        build_optimizer(settings.optimizer, groups, epsilon=settings.epsilon),
-        train,
-        val,
-        Recipe.of(settings, epochs=epochs, warmup_epochs=settings.warmup_fraction * epochs),
-        seed=seed,
-        advance=advance,
-        on_epoch=on_epoch,
-        checkpoints=checkpoints,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from src.artifacts import SPLITS, Split
 from src.params import Dataset
+from src.splits import SPLITS, Split
 
 Chosen = Mapping[str, tuple[str, Tensor]]
 

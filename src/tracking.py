@@ -182,7 +182,7 @@ class _Store:
 def _resolved(uri: str, home: Path) -> str:
     """`uri`, where it is a relative path one below `home`: an experiment in a copy of the repository goes with it.
 
-    In a URI, `?` begins a query and `%` a code; for one that begins with `sqlite:///`, MLflow makes a folder of the codes.
+    In a URI, `?` begins a query and `%` a code; for `sqlite:///…`, MLflow makes a folder of the codes.
     """
     below = f"{home}/".replace("%", "%25").replace("?", "%3F")
     if found := re.match(r"sqlite:///(?!/|:memory:|file:)(.+)", uri):

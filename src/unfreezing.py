@@ -1,10 +1,11 @@
-"""Gradual unfreezing: which blocks of a network train in which epoch."""
+"""Strategies of fine-tuning: the blocks of a backbone, at which rate each learns, and in which epoch it trains."""
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
-from src.parameter_groups import blocks
+from src.parameter_groups import parameter_groups, split_by_decay
 from src.params import Finetune
 
 
@@ -30,3 +31,51 @@ def unfreezer(network: nn.Module, settings: Finetune) -> Callable[[int], None]:
                 module.requires_grad_(False).eval()
 
     return unfreeze
+
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm)
+Block = tuple[str, list[nn.Module]]
+
+
+def blocks(backbone: nn.Module) -> list[Block]:
+    """Names and modules of the backbone's blocks, from its input to its output.
+
+    They are its top-level children, those of `features` in its place where there is one. A normalisation belongs to the
+    block before it, and what has no parameters to none: a ResNet is conv1 (with bn1), layer1, ..., layer4.
+    """
+    found: list[Block] = []
+    for name, module in _children(backbone):
+        if next(module.parameters(), None) is None:
+            continue
+        if isinstance(module, NORMS) and found:
+            found[-1][1].append(module)
+        else:
+            found.append((name, [module]))
+    return found
+
+
+def grouped(network: nn.Module, settings: Finetune, *, lr: float) -> list[dict[str, Any]]:
+    """Groups of a network with a `backbone` and a `head`, which learns at `lr`.
+
+    full and progressive: the backbone at lr * backbone_lr_ratio. layerwise: the block below the head at
+    lr * layer_decay, the next one at lr * layer_decay^2, and so on, each under its own name. Source: discriminative
+    fine-tuning of ULMFiT (arXiv:1801.06146, section 3.1), and BEiT (arXiv:2106.08254) with a decay of its own choice;
+    what are layers there are blocks here.
+    """
+    decay = settings.weight_decay
+    head, backbone = network.get_submodule("head"), network.get_submodule("backbone")
+    groups = parameter_groups(head, "head", lr=lr, weight_decay=decay)
+    if settings.strategy != "layerwise":
+        return groups + parameter_groups(backbone, "backbone", lr=lr * settings.backbone_lr_ratio, weight_decay=decay)
+    for depth, (name, modules) in enumerate(reversed(blocks(backbone)), start=1):
+        parameters = (parameter for module in modules for parameter in module.parameters())
+        groups += split_by_decay(parameters, name, lr=lr * settings.layer_decay**depth, weight_decay=decay)
+    return groups
+
+
+def _children(backbone: nn.Module) -> list[tuple[str, nn.Module]]:
+    found: list[tuple[str, nn.Module]] = []
+    for name, module in backbone.named_children():
+        inner = module.named_children() if name == "features" else None
+        found += [(f"{name}.{child}", part) for child, part in inner] if inner else [(name, module)]
+    return found

@@ -1,6 +1,6 @@
 """Turn the dataset into one file of images per split.  `python -m stages.download`"""
 
-from src import artifacts, console, datasets, expectations, params, splitting, tracking
+from src import artifacts, console, datasets, expectations, params, splits, splitting, tracking
 from src.stage_records import StageRecord
 from stages import given
 
@@ -14,9 +14,9 @@ def main() -> None:
         found = splitting.describe(loaded.splits)
         noted.settle()
         with artifacts.together(noted.confirm):
-            artifacts.save_split(loaded.splits["train"], "data/images/train.pt")
-            artifacts.save_split(loaded.splits["val"], "data/images/val.pt")
-            artifacts.save_split(loaded.splits["test"], "data/images/test.pt")
+            splits.save_split(loaded.splits["train"], "data/images/train.pt")
+            splits.save_split(loaded.splits["val"], "data/images/val.pt")
+            splits.save_split(loaded.splits["test"], "data/images/test.pt")
             artifacts.write_json(found, "metrics/download.json")
             run.metrics(found)
             record.note(dataset=cfg.dataset.name, source=loaded.source, source_sha256=loaded.source_sha256)

@@ -2,7 +2,7 @@
 
 import time
 
-from src import artifacts, backbones, console, devices, features, params, tracking
+from src import artifacts, backbones, console, devices, features, params, splits, tracking
 from src.image_batches import ImageBatches
 from src.stage_records import StageRecord
 from stages import given
@@ -18,9 +18,9 @@ def main() -> None:
         backbone = backbones.load_backbone(cfg.backbone, seed=cfg.seed)
         network = features.freeze(backbone.network).to(device)
         plan = (
-            (artifacts.load_split("data/images/train.pt"), "data/features/train.pt", cfg.features.views),
-            (artifacts.load_split("data/images/val.pt"), "data/features/val.pt", 0),
-            (artifacts.load_split("data/images/test.pt"), "data/features/test.pt", 0),
+            (splits.load_split("data/images/train.pt"), "data/features/train.pt", cfg.features.views),
+            (splits.load_split("data/images/val.pt"), "data/features/val.pt", 0),
+            (splits.load_split("data/images/test.pt"), "data/features/test.pt", 0),
         )
         total = sum((1 + views) * len(split.labels) for split, _, views in plan)
         record.note(**devices.describe(device), **backbones.describe(cfg.backbone), resolution=backbone.view.resolution)

@@ -5,7 +5,7 @@ No stage of dvc.yaml: it decides nothing, and the network that it trains is thro
 
 from pathlib import Path
 
-from src import artifacts, backbones, console, devices, finetuning, params, plots, range_test
+from src import artifacts, backbones, console, devices, finetuning, params, range_test, rate_figure, splits
 from src.image_batches import ImageBatches
 from src.training_loop import Recipe
 
@@ -21,7 +21,7 @@ def main() -> None:
             raise ValueError(f"{path} does not exist: {BEFORE}")
     device = devices.choose(deterministic=cfg.deterministic)
     backbone = backbones.load_backbone(cfg.backbone, seed=cfg.seed)
-    split = artifacts.load_split(IMAGES)
+    split = splits.load_split(IMAGES)
     train = ImageBatches.of(split, device, view=backbone.view, augment=cfg.augment, seed=cfg.seed)
     best, weights = artifacts.read_json(HEAD), artifacts.load(HEAD_WEIGHTS)
     try:
@@ -35,7 +35,7 @@ def main() -> None:
         rows = range_test.run(network, optimizer, train, recipe, seed=cfg.seed, steps=STEPS, advance=bar.advance)
     artifacts.write_csv(rows, "plots/find_lr/curve.csv")
     rate = float(f"{range_test.suggest(rows):.2g}")
-    artifacts.write_text(plots.range_test(rows, rate), "plots/find_lr/curve.svg")
+    artifacts.write_text(rate_figure.range_test(rows, rate), "plots/find_lr/curve.svg")
     console.say(f"find_lr: the loss falls fastest at lr {rate:g}; try: dvc exp run -S lr={rate:g}")
 
 

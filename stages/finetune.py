@@ -6,7 +6,9 @@ from src import artifacts, backbones, console, devices, distributed, finetuning,
 from src.checkpoints import Checkpoints
 from src.image_batches import ImageBatches
 from src.resuming import held
+from src.splits import load_split
 from src.stage_records import StageRecord
+from src.weights import weights_file
 from stages import given
 
 IMAGES = {"train": "data/images/train.pt", "val": "data/images/val.pt", "test": "data/images/test.pt"}
@@ -20,13 +22,13 @@ def main() -> None:
     with tracking.stage(record, cfg) as run, distributed.group(device):
         backbone = backbones.load_backbone(cfg.backbone, seed=cfg.seed)
         load = partial(ImageBatches.of, device=device, view=backbone.view, augment=cfg.augment, seed=cfg.seed)
-        splits = {name: load(artifacts.load_split(path)) for name, path in IMAGES.items()}
+        splits = {name: load(load_split(path)) for name, path in IMAGES.items()}
         classes = splits["train"].classes
         best, weights = artifacts.read_json(HEAD), artifacts.load(HEAD_WEIGHTS)
         network = finetuning.assemble(backbone, best, weights, cfg.finetune, classes=len(classes), seed=cfg.seed)
         network = finetuning.synchronise_batch_norm(network.to(device), cfg.finetune, device)
         noted.settle()
-        with held("finetune", noted.identity(backbones.weights_file(cfg.backbone)), device) as folder:
+        with held("finetune", noted.identity(weights_file(cfg.backbone)), device) as folder:
             checkpoints = Checkpoints(folder)
             total = cfg.finetune.epochs * len(splits["train"].labels)
             with console.progress(total, "images", "finetune", start=checkpoints.images) as bar:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from src import artifacts, console, findings, pages, params, provenance, scaling_results, sections, statistics, tracking
+from src import artifacts, console, pages, params, provenance, scaling_results, sections, statistics, tracking
 from src.stage_records import StageRecord
 from stages import given
 
@@ -22,7 +22,7 @@ def main() -> None:
             coefficients="models/coefficients.json",
             candidates="plots/scaling_search/candidates.csv",
         )
-        study = findings.Study(
+        study = scaling_results.Study(
             settings={"seed": cfg.seed, "lr": cfg.lr, "deterministic": cfg.deterministic, "dataset": cfg.dataset}
             | {"backbone": cfg.backbone, "augment": cfg.augment, "features": cfg.features, "baseline": cfg.baseline}
             | {"tune_head": cfg.tune_head, "train_frozen": cfg.train_frozen, "finetune": cfg.finetune}

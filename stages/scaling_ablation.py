@@ -3,10 +3,24 @@
 import sys
 from functools import partial
 
-from src import arms, artifacts, console, cost, devices, distributed, metrics, params, scaling_search, tracking
+from src import (
+    arms,
+    artifacts,
+    console,
+    cost,
+    devices,
+    distributed,
+    metrics,
+    params,
+    scaling,
+    scratch_fitting,
+    speed,
+    tracking,
+)
 from src import scratch_training as training
 from src.image_batches import ImageBatches
 from src.resuming import held
+from src.splits import load_split
 from src.stage_records import StageRecord
 from stages import given
 
@@ -24,13 +38,13 @@ def main() -> None:
     arm = cfg.scaling_arms[name]
     device = devices.choose(deterministic=cfg.deterministic)
     with tracking.stage(record, cfg) as run, distributed.group(device):
-        stored = {split: artifacts.load_split(path) for split, path in IMAGES.items()}
+        stored = {split: load_split(path) for split, path in IMAGES.items()}
         classes = stored["train"].classes
-        coefficients = scaling_search.coefficients(artifacts.read_json(COEFFICIENTS))
+        coefficients = scaling.coefficients(artifacts.read_json(COEFFICIENTS))
         settings = training.overridden(cfg.scaling, arm)
         model = arms.specify(name, arm, settings, cfg.scaling_ablation, coefficients, classes=len(classes))
         load = partial(
-            ImageBatches.of, device=device, view=training.view(model.resolution), augment=cfg.augment, seed=0
+            ImageBatches.of, device=device, view=scratch_fitting.view(model.resolution), augment=cfg.augment, seed=0
         )
         splits = {split: load(images) for split, images in stored.items()}
         noted.settle()
@@ -61,7 +75,7 @@ def main() -> None:
                     for seed, result in results.items():
                         run.trial(seed, {"seed": seed}, {"best_epoch": result["best_epoch"]}, result["curve"])
                     record.note(**devices.describe(device), **training.describe(results, runs.images_per_seed))
-                    measure = partial(cost.measure, classes=len(classes), device=device, precision=settings.precision)
+                    measure = partial(speed.measure, classes=len(classes), device=device, precision=settings.precision)
                     record.note(**measure(network, model.resolution, batch_size=settings.batch_size))
                     artifacts.write_json(record.values(), RECORD.format(arm=name))
 

@@ -2,8 +2,9 @@
 
 from functools import partial
 
-from src import artifacts, console, devices, params, resuming, scaling_grid, scaling_search, scratch_training, tracking
+from src import artifacts, console, devices, params, resuming, scaling_grid, scaling_search, scratch_fitting, tracking
 from src.image_batches import ImageBatches
+from src.splits import load_split
 from src.stage_records import StageRecord
 from stages import given
 
@@ -15,9 +16,9 @@ def main() -> None:
     cfg, record = params.parse(noted.content), StageRecord("scaling_search", noted.sections)
     with tracking.stage(record, cfg) as run:
         device = devices.choose(deterministic=cfg.deterministic)
-        seen = scratch_training.view(cfg.scaling.base_resolution)
+        seen = scratch_fitting.view(cfg.scaling.base_resolution)
         load = partial(ImageBatches.of, device=device, view=seen, augment=cfg.augment, seed=cfg.seed)
-        splits = {name: load(artifacts.load_split(path)) for name, path in IMAGES.items()}
+        splits = {name: load(load_split(path)) for name, path in IMAGES.items()}
         classes = len(splits["train"].classes)
         candidates = scaling_grid.candidates(cfg.scaling_search, cfg.scaling, classes=classes)
         networks = scaling_search.models(candidates, cfg.scaling, classes=classes)

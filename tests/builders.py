@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src import augmentation, params, training
-from src.artifacts import Split
 from src.augmentation import COLUMNS, View
 from src.backbones import Backbone, load_backbone
 from src.feature_batches import FeatureBatches
@@ -21,6 +20,7 @@ from src.parameter_groups import parameter_groups
 from src.params import Augment, Finetune, Scaling
 from src.params import Backbone as BackboneSettings
 from src.randomness import generator
+from src.splits import Split
 from src.training import Fitted
 from src.training_loop import Recipe
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from src import comparisons, findings, metrics, params, statistics
+from src import comparisons, metrics, numbers, params, scaling_results, statistics
 from src.scaling_results import ScalingResults
 
 METHODS = {"untrained": 0.0, "nearest_mean": 0.6, "nearest_neighbours": 0.65, "frozen": 0.72, "finetuned": 0.8}
@@ -176,7 +176,7 @@ def study(classes=NAMES, shares=METHODS, sizes=SIZES, *, train_test=0, epochs=10
     download = {split: {"images": size, "duplicates": 3 * i} for i, (split, size) in enumerate(sizes.items())}
     download |= {"across": {"train_val": 7, "train_test": train_test, "val_test": 5}, "classes": len(classes)}
     best = int(trial_rows["val_accuracy"].idxmax())
-    return findings.Study(
+    return scaling_results.Study(
         settings={field.name: getattr(settings, field.name) for field in fields(settings)},
         metrics={
             "download": download,
@@ -230,4 +230,4 @@ class Document(HTMLParser):
 
 
 def plain(text):
-    return text.replace(findings.NARROW, " ")
+    return text.replace(numbers.NARROW, " ")

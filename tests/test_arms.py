@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
 
-from src import arms, cost
-from src.arms import Model
-from src.cost_matching import Plan
+from src import arms, cost, networks
+from src.efficientnet import PUBLISHED
+from src.networks import Model, Plan
 from src.params import AXES, REFERENCES, Arm, ScalingAblation
-from src.scaling import PAPER, PUBLISHED
+from src.scaling import PAPER
 from tests.builders import PICO, same_state, scaling_settings
 
 B0 = "efficientnet_b0"
@@ -197,7 +197,7 @@ def test_dropout_and_stochastic_depth_have_a_start_each_and_grow_together(
 ) -> None:
     settings = scaling_settings(**TENTHS | changes)
     plan = Plan(depth=1.0, width=1.0, resolution=128, phi=None)  # twice the side: about 4 times the cost
-    dropout, left_out = chances(hollow(arms.scaled(plan, settings, classes=10)))
+    dropout, left_out = chances(hollow(networks.scaled(plan, settings, classes=10)))
     found = (dropout, max(left_out) * len(left_out) / (len(left_out) - 1))
     assert found == pytest.approx(expected, rel=0.02)
 
@@ -206,23 +206,23 @@ def test_a_smaller_network_than_the_base_has_less_of_both_but_never_less_than_no
     plan = Plan(depth=1.0, width=1.0, resolution=32, phi=None)  # about a quarter of the cost
     for growth, expected in ((0.2, 0.06), (5.0, 0.0)):
         settings = scaling_settings(**TENTHS, regularization_growth=growth)
-        assert chances(hollow(arms.scaled(plan, settings, classes=10)))[0] == pytest.approx(expected, rel=0.05)
+        assert chances(hollow(networks.scaled(plan, settings, classes=10)))[0] == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.parametrize(("dropout", "stochastic_depth"), [(0.5, 0.1), (0.1, 0.5)])
 def test_dropout_or_stochastic_depth_of_1_is_refused(dropout: float, stochastic_depth: float) -> None:
     settings = scaling_settings(dropout=dropout, stochastic_depth=stochastic_depth, regularization_growth=0.6)
     plan = Plan(depth=1.0, width=1.0, resolution=128, phi=None)
-    plain = hollow(arms.scaled(plan, scaling_settings(), classes=10))
+    plain = hollow(networks.scaled(plan, scaling_settings(), classes=10))
     times = cost.multiply_adds(plain, 128) / cost.multiply_adds(plain, 64)
     growth = 1 + 0.6 * math.log2(times)
     with pytest.raises(ValueError, match=r"^scaling\.regularization_growth: ") as caught:
-        arms.scaled(plan, settings, classes=10)
+        networks.scaled(plan, settings, classes=10)
     assert str(caught.value) == (
         f"scaling.regularization_growth: 0.6 makes dropout {dropout * growth:.3g} and stochastic depth "
         f"{stochastic_depth * growth:.3g} at {times:.3g} times the base's cost; allowed: what keeps both below 1"
     )
-    arms.scaled(replace(plan, resolution=64), settings, classes=10)
+    networks.scaled(replace(plan, resolution=64), settings, classes=10)
 
 
 ARMS = {"baseline": Arm(), "resnet18": Arm()}

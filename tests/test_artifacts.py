@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 import torch
 
-from src import artifacts
-from src.artifacts import Split
+from src import artifacts, splits
+from src.splits import Split
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,8 +50,8 @@ def test_tensors_and_names_read_back_as_they_were(tmp_path: Path, mmap: bool) ->
 
 
 def test_a_split_reads_back_as_it_was(tmp_path: Path) -> None:
-    artifacts.save_split(split(), tmp_path / "train.pt")
-    read = artifacts.load_split(tmp_path / "train.pt")
+    splits.save_split(split(), tmp_path / "train.pt")
+    read = splits.load_split(tmp_path / "train.pt")
     assert torch.equal(read.images, split().images)
     assert torch.equal(read.labels, split().labels)
     assert (read.images.dtype, read.labels.dtype, read.classes) == (torch.uint8, torch.int64, ("cat", "dög"))
@@ -268,15 +268,15 @@ def test_of_files_written_together_none_appears_where_something_objects(tmp_path
 
 
 def test_an_input_is_in_memory_where_an_edit_of_its_file_does_not_reach_it(tmp_path: Path) -> None:
-    artifacts.save_split(split(), tmp_path / "train.pt")
-    read = artifacts.load_split(tmp_path / "train.pt")
+    splits.save_split(split(), tmp_path / "train.pt")
+    read = splits.load_split(tmp_path / "train.pt")
     with open(tmp_path / "train.pt", "r+b") as file:
         file.write(bytes(os.stat(file.fileno()).st_size))
     assert torch.equal(read.images, split().images)
 
 
 def test_an_input_that_would_fill_the_memory_stays_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    artifacts.save_split(split(), tmp_path / "train.pt")
+    splits.save_split(split(), tmp_path / "train.pt")
     asked = list[bool]()
     monkeypatch.setattr(artifacts, "load", lambda path, mmap: asked.append(mmap) or {})
     for available in (10**9, 100):

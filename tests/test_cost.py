@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model_weights
 
-from src import cost, params
+from src import cost, params, speed
 from src.backbones import load_backbone
 from tests.builders import PICO, convolutional, same_state
 
@@ -141,7 +141,7 @@ def attached(network: nn.Module) -> list[int]:
 
 
 def measured(network: nn.Module, batch_size: int = 4, **changes: Any) -> dict[str, float]:
-    return cost.measure(network, 8, **{"batch_size": batch_size, "classes": 4, "device": CPU, "steps": 2} | changes)
+    return speed.measure(network, 8, **{"batch_size": batch_size, "classes": 4, "device": CPU, "steps": 2} | changes)
 
 
 def described(network: nn.Module) -> dict[str, int]:
@@ -203,7 +203,7 @@ class Notes(list[tuple[bool, int, torch.dtype]]):
 
 def test_a_backbone_gives_every_figure_and_all_are_positive() -> None:
     network = load_backbone(params.Backbone(name=PICO, weights="random", resolution="native"), seed=0).network
-    found = cost.measure(network, 64, batch_size=4, classes=10, device=CPU, steps=2)
+    found = speed.measure(network, 64, batch_size=4, classes=10, device=CPU, steps=2)
     assert set(found) == {*RATES, "peak_memory_mb", "measured_batch_size"}
     assert all(value > 0 for value in found.values())
 
@@ -257,6 +257,6 @@ def test_peak_memory_is_that_of_the_device_where_there_is_one() -> None:
     """At least the weights and the images; and 4 times the images need more than twice the memory."""
     network, device = torchvision.models.efficientnet_b0(), torch.device("cuda")
     arguments = {"classes": 1000, "device": device, "precision": "bfloat16", "steps": 2}
-    small, large = (cost.measure(network, 64, batch_size=count, **arguments) for count in (64, 256))
+    small, large = (speed.measure(network, 64, batch_size=count, **arguments) for count in (64, 256))
     assert 4 * cost.parameters(network) / 2**20 < small["peak_memory_mb"] < large["peak_memory_mb"] / 2
     assert {value.device for value in network.state_dict().values()} == {CPU}

@@ -11,9 +11,12 @@ from typing import Literal
 import pytest
 
 from src import cost, params
-from src.cost_matching import Plan, plan_arms, relative_cost
+from src.arithmetic import multiply_adds
+from src.cost_matching import plan_arms
+from src.efficientnet import BASES, build
+from src.networks import Plan, relative_cost
 from src.params import AXES, Scaling, ScalingAblation
-from src.scaling import BASES, PAPER, Coefficients, build, multiply_adds
+from src.scaling import PAPER, Coefficients
 
 Base = Literal["efficientnet_b0", "efficientnet_pico"]
 SHIPPED = params.load(Path(__file__).parent.parent / "params.yaml")

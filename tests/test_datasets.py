@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from scipy.io import savemat
 from sklearn.datasets import load_digits
 
-from src import archives, artifacts, datasets, image_folders
+from src import archives, datasets, image_folders
 from src.params import Dataset
+from src.splits import SPLITS
 from tests.data_builders import (
     archive,
     cifar100_bytes,
@@ -67,7 +68,7 @@ def test_digits_are_scikit_learns_and_a_fifth_of_them_is_the_same_test_for_every
 def test_cifar10_is_read_out_of_its_archive_with_the_official_test_split(tmp_path: Path) -> None:
     (tmp_path / "copy.tar.gz").write_bytes(CIFAR10)
     loaded = datasets.load(dataset("cifar10", image_size=32, source=str(tmp_path / "copy.tar.gz")), TABLE)
-    train, val, test = (loaded.splits[name] for name in artifacts.SPLITS)
+    train, val, test = (loaded.splits[name] for name in SPLITS)
     np.testing.assert_array_equal(test.images.numpy(), TEST_IMAGES)
     assert test.labels.tolist() == [i % 10 for i in range(50)]
     label_of = {image.tobytes(): i % 10 for i, image in enumerate(IMAGES)}
@@ -152,7 +153,7 @@ def test_all_60_000_images_of_a_real_archive(monkeypatch: pytest.MonkeyPatch) ->
     if not path.exists():
         pytest.skip(f"{path} is not here")
     splits = datasets.load(Dataset(**vars(dataset(source=str(path), image_size=32)) | {"val_fraction": 0.1}), {}).splits
-    assert [len(splits[name].labels) for name in artifacts.SPLITS] == [45000, 5000, 10000]
+    assert [len(splits[name].labels) for name in SPLITS] == [45000, 5000, 10000]
     assert all(len(set(torch.bincount(split.labels).tolist())) == 1 for split in splits.values())
 
 
@@ -168,7 +169,7 @@ def test_decoding_gives_the_same_on_one_thread_and_on_many(tmp_path: Path, monke
     for threads in (1, 7):
         monkeypatch.setattr(image_folders.os, "cpu_count", lambda threads=threads: threads)
         found.append(datasets.load(dataset(source="photos.tar"), {}).splits)
-    assert all(torch.equal(found[0][name].images, found[1][name].images) for name in artifacts.SPLITS)
+    assert all(torch.equal(found[0][name].images, found[1][name].images) for name in SPLITS)
 
 
 def linked_class(root: Path, behind: Path) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from src import artifacts, datasets, splitting
+from src.splits import SPLITS, load_split, save_split
 from stages import download
 from tests.data_builders import (
     Mirror,
@@ -54,12 +55,12 @@ def test_the_stage_writes_the_splits_the_counts_and_the_record(tmp_path: Path) -
     set_params(source=str(tmp_path / "my photos.zip"))
     download.main()
     found = artifacts.read_json("metrics/download.json")
-    assert {name: found[name]["images"] for name in artifacts.SPLITS} == {"train": 6, "val": 2, "test": 4}
+    assert {name: found[name]["images"] for name in SPLITS} == {"train": 6, "val": 2, "test": 4}
     assert found["across"]["train_test"] + found["across"]["val_test"] == 1
     record = artifacts.read_json("data/runs/download.json")
     assert record["source"] == str(tmp_path / "my photos.zip")
     assert record["source_sha256"] == hashlib.sha256((tmp_path / "my photos.zip").read_bytes()).hexdigest()
-    splits = {name: artifacts.load_split(f"data/images/{name}.pt") for name in artifacts.SPLITS}
+    splits = {name: load_split(f"data/images/{name}.pt") for name in SPLITS}
     assert splitting.describe(splits) == found
 
 
@@ -191,7 +192,7 @@ def test_a_download_killed_half_way_goes_on_and_ends_as_if_undisturbed(tmp_path:
     source.write_bytes(CIFAR10)
     undisturbed = datasets.load(dataset("cifar10", image_size=32, source=str(source)), TABLE).splits
     for name, split in undisturbed.items():
-        artifacts.save_split(split, tmp_path / "expected.pt")
+        save_split(split, tmp_path / "expected.pt")
         assert Path(f"data/images/{name}.pt").read_bytes() == (tmp_path / "expected.pt").read_bytes()
     assert artifacts.read_json("metrics/download.json") == splitting.describe(undisturbed)
     assert sorted(path.name for path in Path("data/raw").iterdir()) == [".lock", "cifar-10-python.tar.gz"]

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from src import artifacts, image_batches
-from src.artifacts import Split
+from src import image_batches, splits
 from src.image_batches import ImageBatches
+from src.splits import Split
 from tests.builders import EVERYTHING, OFF, augment, images, noise, raw
 
 # The `meta` device stands for any that is not the CPU: a tensor on it has a place and a shape, and mixes with no other.
@@ -96,8 +96,8 @@ def test_images_stay_in_host_memory_where_they_take_more_than_half_of_a_gpus_fre
 
 
 def stored_split(path: Path) -> Split:
-    artifacts.save_split(Split(images=noise(5, 8), labels=torch.arange(5) % 2, classes=("a", "b")), path)
-    return artifacts.load_split(path)
+    splits.save_split(Split(images=noise(5, 8), labels=torch.arange(5) % 2, classes=("a", "b")), path)
+    return splits.load_split(path)
 
 
 @pytest.mark.skipif(not MAPS.exists(), reason="only Linux lists what a process has mapped")
@@ -111,7 +111,7 @@ def test_images_in_host_memory_are_the_memory_mapped_file_and_no_copy(tmp_path: 
 def test_what_is_written_into_loaded_images_does_not_reach_their_file(tmp_path: Path) -> None:
     path = tmp_path / "train.pt"
     stored_split(path).images.zero_()
-    assert torch.equal(artifacts.load_split(path).images, noise(5, 8))
+    assert torch.equal(splits.load_split(path).images, noise(5, 8))
 
 
 def test_reading_batches_leaves_the_stored_images_as_they_were() -> None:

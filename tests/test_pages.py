@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from src import findings, pages, provenance, sections, statistics
+from src import findings, intervals, numbers, pages, provenance, scaling_results, sections, statistics
 from tests.report_builders import HUNDRED, METHODS, NAMES, SIZES, Document, plain, predictions, records, study
 
 
@@ -51,7 +51,7 @@ def test_every_accuracy_of_the_page_is_the_one_counted_from_the_predictions():
     )
     for file in predictions(NAMES, METHODS, SIZES):
         for method, logits in file["logits"].items():
-            name = findings.LABELS[method] + (", one of 5" if method == "untrained" else "")
+            name = scaling_results.LABELS[method] + (", one of 5" if method == "untrained" else "")
             right = [int((logits.argmax(1) == label)[split == i].sum()) for i in range(3)]
             assert rows[name] == [with_interval(n, size) for n, size in zip(right, SIZES.values(), strict=True)]
     assert rows["Untrained head, mean of 5"] == ["", "10.4 %", "10.4 % ± 1.2"]
@@ -107,7 +107,7 @@ def test_most_confused_pairs_are_the_ones_counted_by_hand():
 )
 def test_the_answer_claims_a_difference_only_where_the_intervals_part(tuned, begins, says):
     answers = statistics.answers(*predictions(NAMES, METHODS | {"finetuned": tuned}, SIZES))
-    answer = plain(findings.answer(statistics.accuracy_table(answers, list(findings.LABELS)), 0.1))
+    answer = plain(findings.answer(statistics.accuracy_table(answers, list(scaling_results.LABELS)), 0.1))
     assert answer.startswith(begins)
     assert says in answer
 
@@ -118,7 +118,7 @@ def accuracies(frozen, tuned, images=1000):
         {"method": method, "split": "test", "images": images, "accuracy": share} for method, share in counts.items()
     ]
     for row in rows:
-        row["low"], row["high"] = statistics.wilson_interval(round(row["accuracy"] * images), images)
+        row["low"], row["high"] = intervals.wilson_interval(round(row["accuracy"] * images), images)
     return pd.DataFrame(rows)
 
 
@@ -282,4 +282,4 @@ def test_the_smallest_study_has_a_report():
     ("seconds", "text"), [(0.42, "0.4 s"), (59, "59 s"), (60, "1.0 min"), (3475.5, "57.9 min"), (9000, "2.5 h")]
 )
 def test_durations_have_sensible_digits(seconds, text):
-    assert plain(findings.duration(seconds)) == text
+    assert plain(numbers.duration(seconds)) == text

@@ -7,7 +7,8 @@ from torch import nn
 from src import params
 from src.backbones import load_backbone
 from src.heads import build_head, join
-from src.parameter_groups import blocks, check_cover, grouped, parameter_groups
+from src.parameter_groups import check_cover, parameter_groups
+from src.unfreezing import blocks, grouped
 from tests.builders import backbone_settings, convolutional, finetune_settings, load
 
 RESNET = ["conv1", "layer1", "layer2", "layer3", "layer4"]

@@ -16,7 +16,7 @@ from dvc.utils.hydra import apply_overrides
 from torch import nn
 
 from recipes.run import overrides
-from src import artifacts, plots, range_test, training
+from src import artifacts, range_test, rate_figure, splits, training
 from src.batches import shuffle
 from src.heads import build_head
 from src.optimizers import EPSILON, build_optimizer
@@ -180,9 +180,9 @@ def texts(svg: str) -> set[str | None]:
 
 
 def test_the_chart_names_the_rate_and_equal_rows_give_equal_bytes() -> None:
-    svg = plots.range_test(curve(*falling(), 50.0), 0.0012)
+    svg = rate_figure.range_test(curve(*falling(), 50.0), 0.0012)
     assert {" 0.0012", "smoothed", "1e−03", "learning rate of the head"} <= texts(svg)
-    assert plots.range_test(curve(*falling(), 50.0), 0.0012) == svg
+    assert rate_figure.range_test(curve(*falling(), 50.0), 0.0012) == svg
 
 
 @pytest.fixture
@@ -195,9 +195,9 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DEVICE", "cpu")
     monkeypatch.setattr(find_lr, "STEPS", 30)
     data = images(32)
-    split = artifacts.Split(images=data.images, labels=data.labels, classes=data.classes)
+    split = splits.Split(images=data.images, labels=data.labels, classes=data.classes)
     trained = build_head("deep", width=640, classes=4, dropout=0.3, seed=0)
-    artifacts.save_split(split, "data/images/train.pt")
+    splits.save_split(split, "data/images/train.pt")
     artifacts.write_json(CHOSEN, "models/best_head.json")
     artifacts.save(training.weights(trained), "models/frozen_head.pt")
     return tmp_path

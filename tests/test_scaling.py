@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import StochasticDepth
 
-from src import scaling
+from src import arithmetic, efficientnet, scaling
 from tests.builders import same_state
 
 B7 = "efficientnet_b7"
@@ -78,7 +78,7 @@ def counted(depth: Fraction, width: Fraction, resolution: int, stem_stride: int,
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_at_the_published_multipliers_it_is_torchvisions_network_key_by_key(name: str) -> None:
     with torch.device("meta"):  # shapes alone
-        ours, theirs = scaling.build_published(name), torchvision.models.get_model(name)
+        ours, theirs = efficientnet.build_published(name), torchvision.models.get_model(name)
     assert parameters(ours) == PARAMETERS[name]
     ours.load_state_dict(theirs.state_dict(), strict=True)
     assert list(ours.state_dict()) == list(theirs.state_dict())
@@ -90,8 +90,8 @@ def test_multiply_adds_are_torchvisions_published_figure_to_the_printed_digit(
     weights: torchvision.models.Weights,
 ) -> None:
     name = type(weights).__name__.removesuffix("_Weights").lower()
-    published, resolution = scaling.PUBLISHED[name], weights.transforms().crop_size[0]
-    cost = scaling.multiply_adds(depth=published.depth, width=published.width, resolution=resolution, classes=1000)
+    published, resolution = efficientnet.PUBLISHED[name], weights.transforms().crop_size[0]
+    cost = arithmetic.multiply_adds(depth=published.depth, width=published.width, resolution=resolution, classes=1000)
     assert round(cost / 1e9, 3) == weights.meta["_ops"]
 
 
@@ -99,7 +99,7 @@ def test_the_published_resolutions_are_those_of_the_weights_but_for_b2() -> None
     crops = {
         name: torchvision.models.get_model_weights(name).IMAGENET1K_V1.transforms().crop_size[0] for name in PARAMETERS
     }
-    assert {name: row.resolution for name, row in scaling.PUBLISHED.items()} == crops | {"efficientnet_b2": 260}
+    assert {name: row.resolution for name, row in efficientnet.PUBLISHED.items()} == crops | {"efficientnet_b2": 260}
 
 
 def outputs(network: nn.Module, images: Tensor) -> list[Tensor]:
@@ -120,7 +120,7 @@ def test_with_one_state_dict_it_computes_bit_by_bit_what_torchvisions_network_do
     torch.manual_seed(0)
     theirs = torchvision.models.get_model(name)
     with torch.device("meta"):
-        ours = scaling.build_published(name)
+        ours = efficientnet.build_published(name)
     ours.load_state_dict({key: value.clone() for key, value in theirs.state_dict().items()}, strict=True, assign=True)
     images = torch.rand(2, 3, 64, 64)
     expected, found = outputs(theirs, images), outputs(ours, images)
@@ -133,7 +133,7 @@ def test_random_weights_under_one_seed_are_torchvisions() -> None:
     torch.manual_seed(3)
     theirs = torchvision.models.efficientnet_b0(num_classes=7)
     torch.manual_seed(3)
-    assert same_state(scaling.build_published("efficientnet_b0", classes=7).state_dict(), theirs.state_dict())
+    assert same_state(efficientnet.build_published("efficientnet_b0", classes=7).state_dict(), theirs.state_dict())
 
 
 @pytest.mark.parametrize(("depth", "width", "resolution", "stem_stride", "classes"), draw_networks(20), ids=str)
@@ -143,51 +143,53 @@ def test_a_network_at_any_multipliers_is_the_one_that_table_1_describes(
     expected = counted(depth, width, resolution, stem_stride, classes)
     d, w = float(depth), float(width)
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        network = scaling.build(depth=d, width=w, classes=classes, dropout=0.2, stem_stride=stem_stride).eval()
+        network = efficientnet.build(depth=d, width=w, classes=classes, dropout=0.2, stem_stride=stem_stride).eval()
         assert network(torch.empty(1, 3, resolution, resolution)).shape == (1, classes)
-    cost = scaling.multiply_adds(depth=d, width=w, resolution=resolution, stem_stride=stem_stride, classes=classes)
+    cost = arithmetic.multiply_adds(depth=d, width=w, resolution=resolution, stem_stride=stem_stride, classes=classes)
     assert (parameters(network), cost) == expected
     assert counter.get_total_flops() == 2 * cost, "torch's own count of what the network did"
 
 
-@pytest.mark.parametrize("name", scaling.BASES)
+@pytest.mark.parametrize("name", efficientnet.BASES)
 def test_the_bases_are_the_backbones_of_those_names(name: str) -> None:
-    depth, width = scaling.BASES[name]
+    depth, width = efficientnet.BASES[name]
     with torch.device("meta"):
-        network = scaling.build(depth=depth, width=width, classes=10, dropout=0.2)
+        network = efficientnet.build(depth=depth, width=width, classes=10, dropout=0.2)
     features, head = {"efficientnet_b0": (4_007_548, 1280), "efficientnet_pico": (657_120, 640)}[name]
     assert parameters(network) == features + head * 10 + 10
 
 
 def test_equal_layouts_are_equal_networks_and_different_ones_differ() -> None:
     """To B0's one to four layers, any depth in (1, 1.25] adds one each, and 1.26 a second to the four."""
-    assert len({scaling.layout(1 + step / 100, 1) for step in range(1, 26)}) == 1
+    assert len({efficientnet.layout(1 + step / 100, 1) for step in range(1, 26)}) == 1
     several = {(1.0, 1.0), (1.01, 1.0), (1.25, 1.0), (1.26, 1.0), (1.0, 1.003), (1.0, 1.1), (1.05, 1.1)}
     networks = {}
     for depth, width in several:
         with torch.device("meta"):
-            built = scaling.build(depth=depth, width=width, classes=10, dropout=0.2)
+            built = efficientnet.build(depth=depth, width=width, classes=10, dropout=0.2)
         networks[depth, width] = tuple((key, value.shape) for key, value in built.state_dict().items())
     for first in several:
         for second in several:
-            assert (scaling.layout(*first) == scaling.layout(*second)) == (networks[first] == networks[second])
+            assert (efficientnet.layout(*first) == efficientnet.layout(*second)) == (
+                networks[first] == networks[second]
+            )
     assert len(set(networks.values())) == 5
 
 
 def test_noise_of_floats_adds_no_layer_and_moves_no_channel() -> None:
     assert math.sqrt(2) ** 2 > 2, "the trap: as a depth, this would make three layers of one"
-    assert scaling.layout(math.sqrt(2) ** 2, 1) == scaling.layout(2, 1)
+    assert efficientnet.layout(math.sqrt(2) ** 2, 1) == efficientnet.layout(2, 1)
     tie = 1.15  # 80 channels become 92, half-way between 88 and 96
-    assert scaling.layout(1, math.nextafter(tie, 0)) == scaling.layout(1, tie)
-    assert scaling.layout(1, tie).stages[3].output_channels == 96
+    assert efficientnet.layout(1, math.nextafter(tie, 0)) == efficientnet.layout(1, tie)
+    assert efficientnet.layout(1, tie).stages[3].output_channels == 96
 
 
 def test_channels_stay_multiples_of_eight_and_keep_nine_tenths() -> None:
     """0.7 of 16 channels are 11.2, whose nearest multiple of 8 would lose more than a tenth; 0.1 of 16 are 1.6."""
-    assert scaling.layout(1, 0.7).stages[0].output_channels == 16
-    assert scaling.layout(1, 0.1).stages[0].output_channels == 8
+    assert efficientnet.layout(1, 0.7).stages[0].output_channels == 16
+    assert efficientnet.layout(1, 0.1).stages[0].output_channels == 8
     for step in range(10, 300):
-        for stage, base in zip(scaling.layout(1, step / 100).stages, TABLE_1, strict=True):
+        for stage, base in zip(efficientnet.layout(1, step / 100).stages, TABLE_1, strict=True):
             assert stage.output_channels % 8 == 0
             assert stage.output_channels >= 0.9 * base[3] * step / 100
 
@@ -208,28 +210,30 @@ def test_doubling_depth_doubles_the_cost_and_doubling_width_or_resolution_quadru
 ) -> None:
     """Section 3.3 of the paper; a tenth apart, since the stem, the head and the depthwise layers follow other laws."""
     base = {"depth": 1, "width": 1, "resolution": 224}
-    cost = scaling.multiply_adds(**base, classes=1000)
-    assert scaling.multiply_adds(**base | {axis: 2 * base[axis]}, classes=1000) / cost == pytest.approx(
+    cost = arithmetic.multiply_adds(**base, classes=1000)
+    assert arithmetic.multiply_adds(**base | {axis: 2 * base[axis]}, classes=1000) / cost == pytest.approx(
         expected, rel=0.1
     )
 
 
 def test_a_stem_of_stride_1_sees_an_image_as_another_sees_one_twice_as_large() -> None:
-    assert [scaling.total_stride(stem_stride) for stem_stride in (1, 2)] == [16, 32]
+    assert [arithmetic.total_stride(stem_stride) for stem_stride in (1, 2)] == [16, 32]
     sides = []
     for stem_stride, resolution in ((1, 32), (2, 64), (1, 16), (2, 32)):
         with torch.device("meta"):
-            network = scaling.build(depth=1, width=1, classes=10, dropout=0.2, stem_stride=stem_stride).eval()
+            network = efficientnet.build(depth=1, width=1, classes=10, dropout=0.2, stem_stride=stem_stride).eval()
             sides.append(network.features(torch.empty(1, 3, resolution, resolution)).shape[-1])
         assert parameters(network) == 4_007_548 + 12_810
     assert sides == [2, 2, 1, 1]
     cost = {"depth": 1.3, "width": 0.8, "classes": 10}
-    assert scaling.multiply_adds(**cost, resolution=40, stem_stride=1) == scaling.multiply_adds(**cost, resolution=80)
+    assert arithmetic.multiply_adds(**cost, resolution=40, stem_stride=1) == arithmetic.multiply_adds(
+        **cost, resolution=80
+    )
 
 
 def test_dropout_and_stochastic_depth_are_what_was_asked_for() -> None:
     with torch.device("meta"):
-        network = scaling.build(depth=0.5, width=0.5, classes=10, dropout=0.35, stochastic_depth=0.1)
+        network = efficientnet.build(depth=0.5, width=0.5, classes=10, dropout=0.35, stochastic_depth=0.1)
     blocks = [module.p for module in network.modules() if isinstance(module, StochasticDepth)]
     assert network.classifier[0].p == 0.35
     assert blocks == pytest.approx([0.1 * block / 10 for block in range(10)])
@@ -253,7 +257,7 @@ def test_dropout_and_stochastic_depth_are_what_was_asked_for() -> None:
     ],
 )
 def test_the_suitable_resolution_is_the_nearest(resolution: float, base: int, stem_stride: int, expected: int) -> None:
-    assert scaling.suitable(resolution, base=base, stem_stride=stem_stride) == expected
+    assert arithmetic.suitable(resolution, base=base, stem_stride=stem_stride) == expected
 
 
 def test_no_suitable_resolution_is_nearer_and_all_maps_but_the_last_are_whole() -> None:
@@ -263,18 +267,18 @@ def test_no_suitable_resolution_is_nearer_and_all_maps_but_the_last_are_whole() 
         stride = 16 * stem_stride
         base = generator.randint(stride, 300)
         every = {base, *range(stride, 600, stride // 2)}
-        found = scaling.suitable(wanted, base=base, stem_stride=stem_stride)
+        found = arithmetic.suitable(wanted, base=base, stem_stride=stem_stride)
         assert found in every
         assert abs(found - wanted) == min(abs(choice - wanted) for choice in every)
-        assert scaling.suitable(found, base=base, stem_stride=stem_stride) == found
-        scaling.check_resolution(found, stem_stride=stem_stride, name="scaling.base_resolution")
+        assert arithmetic.suitable(found, base=base, stem_stride=stem_stride) == found
+        arithmetic.check_resolution(found, stem_stride=stem_stride, name="scaling.base_resolution")
 
 
 @pytest.mark.parametrize(("stem_stride", "stride"), [(1, 16), (2, 32)])
 def test_a_resolution_below_the_total_stride_is_refused_in_one_line(stem_stride: int, stride: int) -> None:
-    scaling.check_resolution(stride, stem_stride=stem_stride, name="scaling.base_resolution")
+    arithmetic.check_resolution(stride, stem_stride=stem_stride, name="scaling.base_resolution")
     with pytest.raises(ValueError, match=r"^scaling\.base_resolution: ") as caught:
-        scaling.check_resolution(stride - 1, stem_stride=stem_stride, name="scaling.base_resolution")
+        arithmetic.check_resolution(stride - 1, stem_stride=stem_stride, name="scaling.base_resolution")
     assert str(caught.value) == (
         f"scaling.base_resolution: {stride - 1} is too small; allowed: {stride} or more, since the network's strides, "
         f"the stem's of {stem_stride} among them, make one pixel out of {stride}"

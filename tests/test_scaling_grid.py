@@ -11,8 +11,9 @@ import pytest
 from torchvision.models.efficientnet import MBConvConfig
 
 from src import cost, params
+from src.efficientnet import B0_TABLE, BASES, build, layout
 from src.params import Scaling, ScalingSearch
-from src.scaling import B0_TABLE, BASES, Coefficients, build, layout
+from src.scaling import Coefficients
 from src.scaling_grid import Candidate, candidates
 
 Base = Literal["efficientnet_b0", "efficientnet_pico"]

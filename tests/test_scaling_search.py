@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from src import arms, cost, scaling_search, scratch_training
-from src.arms import Model
-from src.cost_matching import Plan
+from src import cost, scaling, scaling_search, scratch_fitting
 from src.image_batches import ImageBatches
+from src.networks import Model, Plan, scaled
 from src.params import Scaling, ScalingSearch
 from src.scaling import PAPER, Coefficients
 from src.scaling_grid import Candidate, candidates
@@ -74,7 +73,7 @@ def test_a_candidate_is_trained_from_scratch_at_its_resolution_and_judged_at_its
 ) -> None:
     for model, found in zip(NETWORKS, undisturbed[0], strict=True):
         data = splits(model.resolution)
-        fitted = scratch_training.fit(
+        fitted = scratch_fitting.fit(
             model.build(seed=0), data["train"], data["val"], SETTINGS, epochs=EPOCHS, seed=0, advance=quiet
         )
         assert found == {"val_accuracy": fitted.scores["accuracy"], "val_loss": fitted.scores["loss"]}
@@ -130,7 +129,7 @@ def test_a_candidate_is_the_base_scaled_at_phi_of_1_and_the_table_has_its_cost()
         alpha, beta, gamma = (getattr(candidate.coefficients, name) for name in ("alpha", "beta", "gamma"))
         assert abs(model.resolution - 64 * gamma) <= 8
         plan = Plan(depth=alpha, width=beta, resolution=model.resolution, phi=1.0)
-        expected = arms.scaled(plan, scaling_settings(), classes=10)
+        expected = scaled(plan, scaling_settings(), classes=10)
         built = model.build(seed=0)
         assert same_state(built.state_dict(), expected.build(seed=0).state_dict())
         assert row == {
@@ -191,10 +190,8 @@ def test_the_paper_chooses_where_none_was_trained() -> None:
 
 
 def test_what_was_chosen_is_read_back() -> None:
-    assert scaling_search.coefficients(scaling_search.chosen([row(1.4, 0.5)])) == Coefficients(
-        alpha=1.4, beta=1.1, gamma=1.3
-    )
-    assert scaling_search.coefficients(scaling_search.chosen([row(1.4, None)])) == PAPER
+    assert scaling.coefficients(scaling_search.chosen([row(1.4, 0.5)])) == Coefficients(alpha=1.4, beta=1.1, gamma=1.3)
+    assert scaling.coefficients(scaling_search.chosen([row(1.4, None)])) == PAPER
 
 
 def test_every_candidate_sees_the_same_images_in_the_same_order(tmp_path: Path) -> None:

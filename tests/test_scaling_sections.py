@@ -6,7 +6,17 @@ from statistics import fmean
 import pytest
 from pandas.testing import assert_frame_equal
 
-from src import artifacts, comparisons, pages, provenance, scaling_findings, scaling_results, scaling_sections, sections
+from src import (
+    artifacts,
+    comparisons,
+    pages,
+    provenance,
+    scaling_findings,
+    scaling_results,
+    scaling_search_chapter,
+    scaling_sections,
+    sections,
+)
 from src.params import Arm
 from tests.report_builders import (
     ARMS,
@@ -81,7 +91,7 @@ def test_every_comparison_is_a_row_that_says_its_sentence():
     found = scaling()
     pairs = comparisons.pairs_of(ARMS)
     rows = page_of(found).table("Differences in test accuracy")[1:]
-    said = [comparisons.sentence(each) for each in comparisons.compare(found.accuracies, pairs)]
+    said = [scaling_findings.sentence(each) for each in comparisons.compare(found.accuracies, pairs)]
     assert [f"{row[0]}: {row[1]}" for row in rows] == list(map(plain, said))
     for (arm, other), row in zip(pairs, rows, strict=True):
         mean = fmean(found.accuracies[arm][seed] - found.accuracies[other][seed] for seed in SEEDS)
@@ -238,7 +248,7 @@ def test_arms_with_settings_of_their_own_are_named():
 
 
 def test_candidates_are_ranked_as_the_search_chose():
-    page = shown(scaling_sections.search(study()))
+    page = shown(scaling_search_chapter.search(study()))
     rows = page.table("All candidates")[1:]
     assert [row[:3] for row in rows] == [
         ["1.2 ★", "1.2", "1.1"],
@@ -254,7 +264,7 @@ def test_candidates_are_ranked_as_the_search_chose():
 
 def test_a_search_without_training_shows_costs_and_claims_nothing():
     epochs = replace(SETTINGS.scaling_search, epochs=0)
-    page = shown(scaling_sections.search(study(scaled=scaling((), trained=False), scaling_search=epochs)))
+    page = shown(scaling_search_chapter.search(study(scaled=scaling((), trained=False), scaling_search=epochs)))
     header, *rows = page.table("All candidates")
     assert header[-1] == "Multiply-adds"
     assert [row[0] for row in rows] == ["2", "1", "1.6", "1.2", "1.9"]  # growth 2, 1.96, 1.936, 2.09, 1.9

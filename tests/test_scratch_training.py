@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src import arms, cost, metrics, scratch_training, training
-from src.arms import Model
-from src.artifacts import Split
+from src import arms, cost, metrics, scratch_fitting, scratch_training, training
 from src.image_batches import ImageBatches
+from src.networks import Model
 from src.optimizers import build_optimizer
 from src.parameter_groups import parameter_groups
 from src.params import Arm, ScalingAblation
 from src.scaling import PAPER
 from src.scratch_training import Result, SeedRuns
+from src.splits import Split
 from src.training_loop import Recipe
 from tests.builders import (
     EVERYTHING,
@@ -217,7 +217,7 @@ def orders(folder: Path, resolution: int, batch_size: int, seeds: Sequence[int])
     numbers: list[int] = []
     sides: set[int] = set()
     model = Model(make=lambda: small(Noting(numbers, sides)), resolution=resolution, factors={})
-    view = scratch_training.view(resolution)
+    view = scratch_fitting.view(resolution)
     grey = (5 * torch.arange(COUNT, dtype=torch.uint8)).reshape(COUNT, 1, 1, 1).expand(COUNT, 3, 8, 8)
     split = Split(images=grey, labels=torch.arange(COUNT) % 4, classes=tuple("abcd"))
     batches = ImageBatches.of(split, CPU, view=view, augment=OFF, seed=0)
@@ -243,7 +243,7 @@ def test_fit_trains_all_of_the_network_as_the_settings_say() -> None:
         **{"clip_norm": 0.5, "warmup_fraction": 0.3, "learning_rate": 0.02, "weight_decay": 0.3},
     )
     data, ours, theirs = splits(), convolutional(), convolutional()
-    fitted = scratch_training.fit(ours, data["train"], data["val"], settings, epochs=3, seed=7, advance=quiet)
+    fitted = scratch_fitting.fit(ours, data["train"], data["val"], settings, epochs=3, seed=7, advance=quiet)
     recipe = Recipe(
         **{"epochs": 3, "batch_size": 8, "schedule": "exponential", "warmup_epochs": 0.3 * 3, "label_smoothing": 0.1},
         **{"ema_decay": 0.9, "clip_norm": 0.5},
@@ -262,7 +262,7 @@ def test_the_warm_up_is_its_fraction_of_all_steps(fraction: float, steps: int) -
     """12 steps; the curve has the rate of each epoch's last."""
     data, settings = splits(), scaling_settings(warmup_fraction=fraction, schedule="constant")
     network = convolutional()
-    fitted = scratch_training.fit(network, data["train"], data["val"], settings, epochs=4, seed=0, advance=quiet)
+    fitted = scratch_fitting.fit(network, data["train"], data["val"], settings, epochs=4, seed=0, advance=quiet)
     rates = [row["network_lr"] for row in fitted.curve]
     assert rates == pytest.approx([0.01 * min(1.0, last / max(1, steps)) for last in (3, 6, 9, 12)])
 
@@ -270,7 +270,7 @@ def test_the_warm_up_is_its_fraction_of_all_steps(fraction: float, steps: int) -
 def test_the_paper_style_recipe_learns_32_noise_images_by_heart() -> None:
     data = images(32)
     settings = scaling_settings(optimizer="rmsprop", schedule="exponential", learning_rate=0.02, batch_size=16)
-    fitted = scratch_training.fit(convolutional(), data, data, settings, epochs=40, seed=0, advance=quiet)
+    fitted = scratch_fitting.fit(convolutional(), data, data, settings, epochs=40, seed=0, advance=quiet)
     assert fitted.scores["accuracy"] == 1.0
     assert fitted.curve[-1]["train_loss"] < 0.1
 
@@ -287,7 +287,7 @@ def test_what_an_arm_says_goes_before_what_the_study_says() -> None:
 def test_networks_see_pixels_between_minus_2_and_2() -> None:
     pixels = torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 3, 8, 8)
     split = Split(images=pixels, labels=torch.tensor([0, 1]), classes=("black", "white"))
-    batches = ImageBatches.of(split, CPU, view=scratch_training.view(16), augment=OFF, seed=0)
+    batches = ImageBatches.of(split, CPU, view=scratch_fitting.view(16), augment=OFF, seed=0)
     (inputs,) = batches.clean(2)
     assert inputs.shape == (2, 3, 16, 16)
     torch.testing.assert_close(inputs[0], torch.full((3, 16, 16), -2.0))

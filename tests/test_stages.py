@@ -10,7 +10,8 @@ import yaml
 
 from tests.conftest import audit_log
 from tests.repository import ARMS, Repository, ran
-from tests.test_pipeline import DECLARED, OBSERVERS, PIPELINE, declared, project_files_reached_from
+from tests.test_pipeline import DECLARED, PIPELINE, declared
+from tools.deps import OBSERVERS, reached_from
 
 STAGES = [
     member
@@ -63,9 +64,7 @@ def test_these_are_the_stages_of_the_sample(sample: Repository) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_stage_reads_and_writes_only_what_dvc_yaml_declares(sample: Repository, stage: str) -> None:
     inputs, outputs = declared(stage, "deps"), declared(stage, "outs", "metrics", "plots")
-    for_observers = {
-        file for path in OBSERVERS for file in project_files_reached_from(path)
-    }  # what an estimate imports
+    for_observers = {file for path in OBSERVERS for file in reached_from(path)}  # what an estimate imports
     assert not outside(opened(sample, stage, "r"), inputs | outputs | for_observers)
     assert not outside(opened(sample, stage, "w"), outputs)
 
@@ -84,11 +83,11 @@ def test_fine_tuned_beats_frozen_beats_chance_on_the_sample(sample: Repository) 
 
 
 def test_predictions_recompute_the_metrics(sample: Repository) -> None:
-    from src import artifacts
+    from src import artifacts, splits
 
     stored = artifacts.load(sample.folder / "data/predictions/finetune.pt")
     hits = stored["logits"]["finetuned"].argmax(1) == stored["label"]
-    for number, split in enumerate(artifacts.SPLITS):
+    for number, split in enumerate(splits.SPLITS):
         assert hits[stored["split"] == number].double().mean().item() == metrics(sample, "finetune")[split]["accuracy"]
 
 
@@ -114,14 +113,14 @@ def test_the_unscaled_base_learns_the_sample_from_scratch(sample: Repository) ->
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_predictions_of_each_seed_recompute_an_arms_metrics(sample: Repository, arm: str) -> None:
-    from src import artifacts
+    from src import artifacts, splits
 
     stored = artifacts.load(sample.folder / f"data/predictions/scaling_ablation/{arm}.pt")
     curve = pd.read_csv(sample.folder / f"plots/scaling_ablation/{arm}.csv")
     assert list(stored["logits"]) == ["seed 0", "seed 1"]
     assert curve.groupby("seed").epoch.agg(list).to_dict() == dict.fromkeys((0, 1), sorted(set(curve.epoch)))
     for split in ("val", "test"):
-        rows = stored["split"] == artifacts.SPLITS.index(split)
+        rows = stored["split"] == splits.SPLITS.index(split)
         hits = pd.Series(
             (logits.argmax(1) == stored["label"])[rows].double().mean().item() for logits in stored["logits"].values()
         )

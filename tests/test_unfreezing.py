@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from src import finetuning
 from src.heads import build_head, join
-from src.parameter_groups import blocks
-from src.unfreezing import unfreezer
+from src.unfreezing import blocks, unfreezer
 from tests.builders import convolutional, finetune_settings, load
 
 OPTIMIZERS = ["adam", "adamw", "sgd", "rmsprop"]

@@ -22,6 +22,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from src import artifacts, backbones
 from src.augmentation import View
+from src.weights import _download
 from tests.builders import PICO, SHIPPED, backbone_settings, load, same_state
 
 
@@ -230,15 +231,15 @@ def test_published_weights_are_fetched_once_and_checked_by_the_hash_in_their_nam
     (tmp_path / "pico-00000000.pth").write_bytes((tmp_path / f"pico-{digest[:8]}.pth").read_bytes())
     with served(tmp_path) as address:
         good = published(f"{address}/pico-{digest[:8]}.pth")
-        assert same_state(backbones._download(good, backbone_settings()), shipped())
+        assert same_state(_download(good, backbone_settings()), shipped())
         with pytest.raises(
             ValueError, match=rf'invalid hash value \(expected "00000000", got "{digest}"\); delete'
         ) as caught:
-            backbones._download(published(f"{address}/pico-00000000.pth"), backbone_settings())
+            _download(published(f"{address}/pico-00000000.pth"), backbone_settings())
         assert "\n" not in str(caught.value)
         with pytest.raises(ValueError, match=r"could not fetch http://127\.0\.0\.1:\d+/no-12345678\.pth .*404"):
-            backbones._download(published(f"{address}/no-12345678.pth"), backbone_settings())
-    assert same_state(backbones._download(good, backbone_settings()), shipped()), "the second time needs no network"
+            _download(published(f"{address}/no-12345678.pth"), backbone_settings())
+    assert same_state(_download(good, backbone_settings()), shipped()), "the second time needs no network"
     assert [path.name for path in hub.iterdir()] == [f"pico-{digest[:8]}.pth"]
 
 
@@ -257,7 +258,7 @@ def test_a_server_that_answers_nonsense_is_one_clear_line_and_leaves_nothing(hub
         with pytest.raises(
             ValueError, match=r"^backbone\.weights: could not fetch .*welcome to the hotel.*; put the file"
         ):
-            backbones._download(weights, backbone_settings())
+            _download(weights, backbone_settings())
     assert not list(hub.iterdir())
 
 

@@ -1,0 +1,62 @@
+"""The chapter on where a network errs. K classes."""
+
+from src import plots, statistics
+from src.numbers import count, interval, percent
+from src.pages import Figure, Section, Table
+from src.scaling_results import TRAINED, Study
+
+MATRIX_CLASSES = 20  # of more classes, a confusion matrix cannot be read
+PAIRS = 12
+
+
+def mistakes(study: Study) -> Section:
+    """Where both classifiers err: classes, the confusion matrices of few classes, the most confused pairs."""
+    pairs = statistics.confused_pairs(study.answers, TRAINED, PAIRS if _few(study) else 2 * PAIRS)
+    for method in TRAINED:
+        pairs[method] = [
+            f"{count(n)} ({percent(n / images)})" for n, images in zip(pairs[method], pairs["images"], strict=True)
+        ]
+    names = {
+        "actual": "Actual class",
+        "predicted": "Taken for",
+        "images": "Images",
+        "frozen": "Frozen",
+        "finetuned": "Fine-tuned",
+    }
+    table = Table(
+        caption="The most frequent mistakes of the fine-tuned network on test, beside the frozen backbone's; "
+        "images are those of the actual class.",
+        rows=pairs.assign(images=pairs["images"].map(count)).rename(columns=names),
+        text_columns=2,
+    )
+    matrices = [_matrix_figure(study)] if _few(study) else []
+    return Section(title="Where it errs", blocks=[_class_figure(study), *matrices, table])
+
+
+def _few(study: Study) -> bool:
+    return len(study.answers.classes) <= MATRIX_CLASSES
+
+
+def _class_figure(study: Study) -> Figure:
+    rows = {method: statistics.accuracy_per_class(study.answers, method) for method in TRAINED}
+    order = rows["finetuned"]["accuracy"].sort_values(ascending=False, kind="stable").index
+    chosen = order if _few(study) else order[:8].append(order[-12:])
+    extent = "every class" if _few(study) else "the 8 easiest and the 12 hardest classes"
+    hardest = rows["finetuned"].loc[order[-1]]
+    return Figure(
+        name="classes",
+        svg=plots.class_ranges({method: frame.loc[chosen] for method, frame in rows.items()}),
+        alt=f"Test accuracy of {extent}, frozen and fine-tuned. "
+        f"Hardest when fine-tuned: {hardest['class']}, {interval(hardest)}.",
+        caption=f"Test accuracy of {extent}, easiest on top, with 95 % Wilson intervals.",
+    )
+
+
+def _matrix_figure(study: Study) -> Figure:
+    matrices = {method: statistics.confusion_matrix(study.answers, method) for method in TRAINED}
+    return Figure(
+        name="confusion",
+        svg=plots.confusion_matrices(matrices, study.answers.classes),
+        alt="Two confusion matrices, frozen and fine-tuned; the largest mistakes are in the table below.",
+        caption="Per cent of the test images of each actual class (row) by the class named (column); blank below 0.5.",
+    )

@@ -1,0 +1,48 @@
+"""Training a network from scratch as the scaling study does. N images, K classes."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from src import training
+from src.augmentation import View
+from src.checkpoints import Checkpoints
+from src.image_batches import ImageBatches
+from src.optimizers import build_optimizer
+from src.parameter_groups import parameter_groups
+from src.params import Scaling
+from src.training import Fitted
+from src.training_loop import Recipe
+
+
+def view(resolution: int) -> View:
+    """What every network here sees: pixels of [0, 1] moved to [-2, 2]; no weights expect anything of it."""
+    return View(resolution=resolution, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+def fit(
+    network: nn.Module,
+    train: ImageBatches,
+    val: ImageBatches,
+    settings: Scaling,
+    *,
+    epochs: int,
+    seed: int,
+    advance: Callable[[int], None],
+    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
+    checkpoints: Checkpoints | None = None,
+) -> Fitted:
+    """Train all of `network` as `settings` say, and leave the weights of its best epoch on validation in it."""
+    groups = parameter_groups(network, "network", lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    return training.fit(
+        network,
+        build_optimizer(settings.optimizer, groups, epsilon=settings.epsilon),
+        train,
+        val,
+        Recipe.of(settings, epochs=epochs, warmup_epochs=settings.warmup_fraction * epochs),
+        seed=seed,
+        advance=advance,
+        on_epoch=on_epoch,
+        checkpoints=checkpoints,
+    )

@@ -1,0 +1,30 @@
+"""The chapter on how training went."""
+
+import pandas as pd
+
+from src import plots
+from src.pages import Figure, Section, Table
+from src.scaling_results import LABELS, Study
+
+
+def training_chapter(study: Study) -> Section:
+    curves = {"frozen": study.frozen_curve, "finetuned": study.finetuned_curve}
+    stages = {"frozen": study.metrics["train_frozen"], "finetuned": study.metrics["finetune"]}
+    rows = [
+        [LABELS[method], len(curves[method]), scores["best_epoch"]]
+        + [f"{scores[split]['loss']:.3f}" for split in ("train", "val", "test")]
+        for method, scores in stages.items()
+    ]
+    columns = ["Method", "Epochs", "Epoch kept", "Train loss", "Val. loss", "Test loss"]
+    figure = Figure(
+        name="curves",
+        svg=plots.learning_curves(curves, {method: scores["best_epoch"] for method, scores in stages.items()}),
+        alt="Accuracy, loss and learning rate by epoch, of the head on the frozen backbone and of the whole network.",
+        caption="The dot marks the epoch that was kept, by validation. Training values are means over augmented images "
+        "while the epoch was running, so they may well look worse than validation.",
+    )
+    table = Table(
+        caption="Cross-entropy of the kept networks, in nats, on unaugmented images.",
+        rows=pd.DataFrame(rows, columns=columns),
+    )
+    return Section(title="How training went", blocks=[figure, table])
