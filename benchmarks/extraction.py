@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import timing
-from src import backbones, devices, features, params
+from src import backbones, features
 from src.augmentation import View
+from src.base import devices
 from src.image_batches import ImageBatches
+from src.interface import params
 from src.precision import autocast
 
 TARGET = 0.9

@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from benchmarks import timing
 from benchmarks.extraction import random_images
-from src import backbones, devices, finetuning, params
+from src import backbones, finetuning
 from src.augmentation import View
-from src.batches import Batches
+from src.base import devices
+from src.base.batches import Batches
 from src.heads import build_head, join
+from src.interface import params
 from src.precision import autocast
 from src.training import fit
 from src.training_loop import Recipe

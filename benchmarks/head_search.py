@@ -21,10 +21,12 @@ from torch import Tensor, nn
 
 from benchmarks import timing
 from benchmarks.extraction import PRECISION, extraction, random_images
-from src import backbones, devices, features, params
+from src import backbones, features
+from src.base import devices
 from src.feature_batches import FeatureBatches
 from src.heads import build_head
 from src.image_batches import ImageBatches
+from src.interface import params
 from src.optimizers import EPSILON, build_optimizer
 from src.parameter_groups import parameter_groups
 from src.precision import autocast

@@ -32,8 +32,9 @@ from benchmarks import timing
 from benchmarks.augmentation import torchvision_transform
 from benchmarks.extraction import random_images
 from benchmarks.finetuning import CLASSES, Advance, bare_loop, fit_loop, ignore, random_network
-from src import devices, params
+from src.base import devices
 from src.image_batches import ImageBatches
+from src.interface import params
 
 NAME, RESOLUTION, STEPS, TARGET = "efficientnet_b0", 64, 20, 1.2
 CROPPED_AREA = (0.8, 1.0)  # of timm's random resized crop; its default of 0.08 is meant for photographs

@@ -26,9 +26,11 @@ from torch import Tensor
 
 from benchmarks import timing
 from benchmarks.finetuning import CLASSES, bare_loop, fit_loop, random_network
-from src import devices, finetuning, params, splits
+from src import finetuning
+from src.base import devices, splits
+from src.base.splits import Split
 from src.image_batches import ImageBatches
-from src.splits import Split
+from src.interface import params
 
 NAME, RESOLUTION, SIDE = "efficientnet_b0", 64, 32
 COUNT, STEPS, REPEATS = 50_000, 6, 3

@@ -17,8 +17,10 @@ from pathlib import Path
 from benchmarks import timing
 from benchmarks.finetuning import CLASSES
 from benchmarks.memory import write_data
-from src import artifacts, backbones, params, training
+from src import backbones, training
+from src.base import artifacts
 from src.heads import build_head
+from src.interface import params
 from tests.repository import Repository
 
 LIMIT = 8.0  # seconds

@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from benchmarks.timing import machine
-from src import arms, cost, devices, params, scaling_grid, scaling_search, speed
+from src import arms, cost, scaling_grid, scaling_search, speed
 from src.backbones import load_backbone
+from src.base import devices
 from src.expectations import CLASSES, IMAGES
+from src.interface import params
 from src.scaling import PAPER
 
 BACKWARD = 2  # times the forward pass's operations

@@ -19,7 +19,7 @@ from typing import IO
 
 import zstandard
 
-from src import artifacts
+from src.base import artifacts
 
 KINDS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.zst", ".zip")
 _PIECE = 2**20  # bytes read at a time

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src import policies
-from src.params import Augment
+from src.interface.params import Augment
 
 # The columns of the uniform draws that decide one image's augmentation.
 OWN_COLUMNS = (

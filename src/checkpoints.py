@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from src import artifacts, console, distributed
+from src.base import artifacts, distributed
+from src.interface import console
 
 KEPT = 2  # the newest, and the one before it for when the newest turns out to be damaged
 

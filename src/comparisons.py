@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit  # Student's t: distribution function and its inverse
 
-from src.splits import SPLITS
+from src.base.splits import SPLITS
 
 MOST_SEEDS = 10_000  # beyond which `needed` says no number
 NOISE = 1e-9  # of rounding: accuracies that differ at all differ by 1 / M or more

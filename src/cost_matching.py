@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from src.arithmetic import check_resolution, suitable, total_stride
+from src.interface.params import Scaling, ScalingAblation
 from src.networks import Plan, cost_of
-from src.params import Scaling, ScalingAblation
 from src.scaling import Coefficients, factors
 
 AXES = ("baseline", "depth", "width", "resolution", "compound")

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from src import console
+from src.interface import console
 
 TIMEOUT = 15.0  # seconds without a byte, after which a mirror is given up
 ATTEMPTS = 5  # per mirror, as long as each brings more bytes

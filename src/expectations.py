@@ -7,10 +7,12 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from src import arms, console, cost, devices, features, networks, scaling_grid
+from src import arms, cost, features, networks, scaling_grid
 from src.backbones import load_backbone
+from src.base import devices
+from src.interface import console
+from src.interface.params import AXES, Params
 from src.networks import Plan, relative_cost
-from src.params import AXES, Params
 from src.scaling import PAPER
 
 BATCH = 8  # images in a measured step

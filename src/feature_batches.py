@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from src import artifacts
-from src.batches import own_order
-from src.distributed import own_part
+from src.base import artifacts
+from src.base.batches import own_order
+from src.base.distributed import own_part
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from src import artifacts
+from src.base import artifacts
 from src.image_batches import ImageBatches
 from src.precision import autocast
 

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from src.backbones import Backbone
-from src.batches import Batches
+from src.base.batches import Batches
+from src.base.randomness import seed_of
 from src.checkpoints import Checkpoints
 from src.heads import build_head, join
+from src.interface.params import Finetune
 from src.optimizers import build_optimizer
 from src.parameter_groups import check_cover
-from src.params import Finetune
-from src.randomness import seed_of
 from src.training import Fitted, fit
 from src.training_loop import Recipe
 from src.unfreezing import grouped, unfreezer

@@ -5,12 +5,12 @@ from typing import Any
 
 from torch import nn
 
+from src.base.randomness import seed_of
 from src.checkpoints import Checkpoints
 from src.feature_batches import FeatureBatches
 from src.heads import build_head
 from src.optimizers import EPSILON, build_optimizer
 from src.parameter_groups import parameter_groups
-from src.randomness import seed_of
 from src.training import Fitted, fit
 from src.training_loop import Recipe
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from src import augmentation
 from src.augmentation import View
-from src.batches import own_order
-from src.distributed import own_part
-from src.params import Augment
+from src.base.batches import own_order
+from src.base.distributed import own_part
+from src.base.randomness import generator
+from src.base.splits import Split
+from src.interface.params import Augment
 from src.prefetching import prefetch
-from src.randomness import generator
-from src.splits import Split
 
 
 @dataclass(frozen=True, kw_only=True)

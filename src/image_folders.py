@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from src import archives, console
-from src.splits import SPLITS, Split
+from src import archives
+from src.base.splits import SPLITS, Split
+from src.interface import console
 from src.splitting import Chosen
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.batches import Batches
-from src.splits import SPLITS
+from src.base.batches import Batches
+from src.base.splits import SPLITS
 
 
 def score(logits: Tensor, labels: Tensor) -> dict[str, float]:

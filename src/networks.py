@@ -13,9 +13,9 @@ from torch import nn
 
 from src import efficientnet
 from src.arithmetic import multiply_adds
+from src.base.randomness import seed_of
 from src.efficientnet import BASES
-from src.params import Scaling
-from src.randomness import seed_of
+from src.interface.params import Scaling
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from src import artifacts
+from src.base import artifacts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from src.batches import Batches
-from src.randomness import seed_of
+from src.base.batches import Batches
+from src.base.randomness import seed_of
 from src.training_loop import Recipe, build_stepper, epoch_batches
 
 DECAY = 0.98  # of the smoothed loss, at most: fastai's

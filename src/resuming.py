@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from src import artifacts, console, devices, distributed
+from src.base import artifacts, devices, distributed
+from src.interface import console
 
 PACKAGES = ("torch", "torchvision", "numpy", "optuna")
 KEPT = 3  # states under other conditions: what a stage was refused for, or was tried before

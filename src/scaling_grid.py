@@ -6,7 +6,7 @@ from itertools import product
 
 from src.arithmetic import check_resolution, multiply_adds, suitable
 from src.efficientnet import BASES, layout
-from src.params import Scaling, ScalingSearch
+from src.interface.params import Scaling, ScalingSearch
 from src.scaling import Coefficients
 
 TARGET = 2.0  # of alpha * beta**2 * gamma**2: eq. 3 of arXiv:1905.11946

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from src import artifacts, comparisons, statistics
+from src import comparisons, statistics
+from src.base import artifacts
 
 Json = Mapping[str, Any]
 

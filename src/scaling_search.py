@@ -9,11 +9,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from src import artifacts, cost, scratch_fitting
+from src import cost, scratch_fitting
+from src.base import artifacts
 from src.checkpoints import Checkpoints
 from src.image_batches import ImageBatches
+from src.interface.params import Scaling
 from src.networks import Model, Plan, scaled
-from src.params import Scaling
 from src.scaling import PAPER
 from src.scaling_grid import Candidate
 

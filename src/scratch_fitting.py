@@ -9,9 +9,9 @@ from src import training
 from src.augmentation import View
 from src.checkpoints import Checkpoints
 from src.image_batches import ImageBatches
+from src.interface.params import Scaling
 from src.optimizers import build_optimizer
 from src.parameter_groups import parameter_groups
-from src.params import Scaling
 from src.training import Fitted
 from src.training_loop import Recipe
 

@@ -9,12 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
-from src import artifacts, console, distributed, training
+from src import training
+from src.base import artifacts, distributed
 from src.checkpoints import Checkpoints
 from src.image_batches import ImageBatches
+from src.interface import console
+from src.interface.params import Arm, Scaling
 from src.metrics import score
 from src.networks import Model
-from src.params import Arm, Scaling
 from src.scratch_fitting import fit
 
 NEAR = 0.95  # of the final accuracy

@@ -7,11 +7,11 @@ from typing import Any
 import optuna
 from optuna.distributions import CategoricalDistribution
 
-from src import artifacts
+from src.base import artifacts
+from src.base.randomness import seed_of
 from src.feature_batches import FeatureBatches
 from src.head_training import fit_head
-from src.params import TuneHead
-from src.randomness import seed_of
+from src.interface.params import TuneHead
 
 HYPERPARAMETERS = ("learning_rate", "weight_decay", "dropout", "optimizer", "schedule", "classifier")
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from src.params import Dataset
-from src.splits import SPLITS, Split
+from src.base.splits import SPLITS, Split
+from src.interface.params import Dataset
 
 Chosen = Mapping[str, tuple[str, Tensor]]
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from src.base.splits import SPLITS
 from src.intervals import proportion
-from src.splits import SPLITS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
-from src import console, distributed, mixing
+from src import mixing
+from src.base import distributed
+from src.interface import console
 from src.precision import autocast, loss_scaler
 
 # `dynamic=False` compiles once per shape: two batch sizes, for training alone, and again for each block that unfreezes.

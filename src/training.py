@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src import distributed
-from src.batches import Batches
+from src.base import distributed
+from src.base.batches import Batches
 from src.checkpoints import Checkpoints
 from src.metrics import score
 from src.precision import autocast

@@ -14,12 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src import console, distributed, mixing
+from src import mixing
 from src.averaging import MovingAverage
-from src.batches import Batches, batch_sizes
+from src.base import distributed
+from src.base.batches import Batches, batch_sizes
+from src.base.randomness import seed_of
 from src.checkpoints import Checkpoints
+from src.interface import console
 from src.precision import resolve
-from src.randomness import seed_of
 from src.records import Record
 from src.schedules import learning_rate_factor
 from src.steps import SMALLEST_PART, Batch, Stepper

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
+from src.interface.params import Finetune
 from src.parameter_groups import parameter_groups, split_by_decay
-from src.params import Finetune
 
 
 def unfreezer(network: nn.Module, settings: Finetune) -> Callable[[int], None]:

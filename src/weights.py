@@ -14,9 +14,9 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from src import artifacts
 from src.augmentation import View
-from src.params import Backbone as BackboneParams
+from src.base import artifacts
+from src.interface.params import Backbone as BackboneParams
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PICO = "efficientnet_pico"

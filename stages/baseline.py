@@ -1,8 +1,10 @@
 """Classify the cached features without any training.  `python -m stages.baseline`"""
 
-from src import artifacts, baselines, console, devices, metrics, params, tracking
+from src import baselines, metrics
+from src.base import artifacts, devices
+from src.base.stage_records import StageRecord
 from src.feature_batches import FeatureBatches
-from src.stage_records import StageRecord
+from src.interface import console, params, tracking
 from stages import given
 
 

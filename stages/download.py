@@ -1,7 +1,9 @@
 """Turn the dataset into one file of images per split.  `python -m stages.download`"""
 
-from src import artifacts, console, datasets, expectations, params, splits, splitting, tracking
-from src.stage_records import StageRecord
+from src import datasets, expectations, splitting
+from src.base import artifacts, splits
+from src.base.stage_records import StageRecord
+from src.interface import console, params, tracking
 from stages import given
 
 

@@ -2,9 +2,11 @@
 
 import time
 
-from src import artifacts, backbones, console, devices, features, params, splits, tracking
+from src import backbones, features
+from src.base import artifacts, devices, splits
+from src.base.stage_records import StageRecord
 from src.image_batches import ImageBatches
-from src.stage_records import StageRecord
+from src.interface import console, params, tracking
 from stages import given
 
 SECONDS = 5.0  # between two looks at whether something was edited

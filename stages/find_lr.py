@@ -5,8 +5,10 @@ No stage of dvc.yaml: it decides nothing, and the network that it trains is thro
 
 from pathlib import Path
 
-from src import artifacts, backbones, console, devices, finetuning, params, range_test, rate_figure, splits
+from src import backbones, finetuning, range_test, rate_figure
+from src.base import artifacts, devices, splits
 from src.image_batches import ImageBatches
+from src.interface import console, params
 from src.training_loop import Recipe
 
 IMAGES, HEAD, HEAD_WEIGHTS = "data/images/train.pt", "models/best_head.json", "models/frozen_head.pt"

@@ -2,12 +2,14 @@
 
 from functools import partial
 
-from src import artifacts, backbones, console, devices, distributed, finetuning, metrics, params, tracking, training
+from src import backbones, finetuning, metrics, training
+from src.base import artifacts, devices, distributed
+from src.base.splits import load_split
+from src.base.stage_records import StageRecord
 from src.checkpoints import Checkpoints
 from src.image_batches import ImageBatches
+from src.interface import console, params, tracking
 from src.resuming import held
-from src.splits import load_split
-from src.stage_records import StageRecord
 from src.weights import weights_file
 from stages import given
 

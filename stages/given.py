@@ -63,7 +63,7 @@ class Given:
             ValueError: a file was touched before that, so that nobody knows which state of it was read; or this process
                 of many was given other things than the first.
         """
-        from src import distributed
+        from src.base import distributed
 
         self._reading.join()
         found = self._found()
@@ -78,7 +78,8 @@ class Given:
 
     def watch(self, _: object = None) -> None:
         """Warn where something is not as it was; say so once, and again when it is put back."""
-        from src import console, distributed
+        from src.base import distributed
+        from src.interface import console
 
         found = self._differences() if distributed.leads() else []
         if found and found != self._warned:
@@ -106,7 +107,7 @@ class Given:
         Raises:
             ValueError: a parameter, code or an input is not what it was.
         """
-        from src import distributed
+        from src.base import distributed
 
         found = distributed.from_leader(self._differences(thoroughly=True) if distributed.leads() else None)
         if not found:
@@ -141,7 +142,7 @@ class Given:
         return now
 
     def _sections_of(self, content: bytes) -> dict[str, Any]:
-        from src import checking
+        from src.interface import checking
 
         values = checking.parse(content, PARAMS)
         return {name: value for name in self._names if (value := _value(values, name)) is not _NOTHING}
@@ -230,7 +231,7 @@ def _value(values: Any, name: str) -> Any:
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    from src.artifacts import leaves
+    from src.base.artifacts import leaves
 
     old, new = (dict(leaves(each)) | {name: {} for name in each if each[name] == {}} for each in (before, now))
     return [

@@ -2,8 +2,10 @@
 
 import pandas as pd
 
-from src import artifacts, console, pages, params, provenance, scaling_results, sections, statistics, tracking
-from src.stage_records import StageRecord
+from src import pages, provenance, scaling_results, sections, statistics
+from src.base import artifacts
+from src.base.stage_records import StageRecord
+from src.interface import console, params, tracking
 from stages import given
 
 

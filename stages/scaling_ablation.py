@@ -3,25 +3,14 @@
 import sys
 from functools import partial
 
-from src import (
-    arms,
-    artifacts,
-    console,
-    cost,
-    devices,
-    distributed,
-    metrics,
-    params,
-    scaling,
-    scratch_fitting,
-    speed,
-    tracking,
-)
+from src import arms, cost, metrics, scaling, scratch_fitting, speed
 from src import scratch_training as training
+from src.base import artifacts, devices, distributed
+from src.base.splits import load_split
+from src.base.stage_records import StageRecord
 from src.image_batches import ImageBatches
+from src.interface import console, params, tracking
 from src.resuming import held
-from src.splits import load_split
-from src.stage_records import StageRecord
 from stages import given
 
 IMAGES = {"train": "data/images/train.pt", "val": "data/images/val.pt", "test": "data/images/test.pt"}

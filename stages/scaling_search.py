@@ -2,10 +2,12 @@
 
 from functools import partial
 
-from src import artifacts, console, devices, params, resuming, scaling_grid, scaling_search, scratch_fitting, tracking
+from src import resuming, scaling_grid, scaling_search, scratch_fitting
+from src.base import artifacts, devices
+from src.base.splits import load_split
+from src.base.stage_records import StageRecord
 from src.image_batches import ImageBatches
-from src.splits import load_split
-from src.stage_records import StageRecord
+from src.interface import console, params, tracking
 from stages import given
 
 IMAGES = {"train": "data/images/train.pt", "val": "data/images/val.pt"}

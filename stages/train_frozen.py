@@ -2,10 +2,12 @@
 
 from functools import partial
 
-from src import artifacts, console, devices, head_training, metrics, params, resuming, tracking, training
+from src import head_training, metrics, resuming, training
+from src.base import artifacts, devices
+from src.base.stage_records import StageRecord
 from src.checkpoints import Checkpoints
 from src.feature_batches import FeatureBatches
-from src.stage_records import StageRecord
+from src.interface import console, params, tracking
 from stages import given
 
 

@@ -1,8 +1,10 @@
 """Search for the best head on cached features, judged on validation.  `python -m stages.tune_head`"""
 
-from src import artifacts, console, devices, params, resuming, search, tracking
+from src import resuming, search
+from src.base import artifacts, devices
+from src.base.stage_records import StageRecord
 from src.feature_batches import FeatureBatches
-from src.stage_records import StageRecord
+from src.interface import console, params, tracking
 from stages import given
 
 

@@ -9,18 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src import augmentation, params, training
+from src import augmentation, training
 from src.augmentation import COLUMNS, View
 from src.backbones import Backbone, load_backbone
+from src.base.randomness import generator
+from src.base.splits import Split
 from src.feature_batches import FeatureBatches
 from src.heads import build_head, join
 from src.image_batches import ImageBatches
+from src.interface import params
+from src.interface.params import Augment, Finetune, Scaling
+from src.interface.params import Backbone as BackboneSettings
 from src.optimizers import EPSILON, build_optimizer
 from src.parameter_groups import parameter_groups
-from src.params import Augment, Finetune, Scaling
-from src.params import Backbone as BackboneSettings
-from src.randomness import generator
-from src.splits import Split
 from src.training import Fitted
 from src.training_loop import Recipe
 

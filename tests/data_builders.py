@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.downloads import Archive
-from src.params import Dataset
+from src.interface.params import Dataset
 
 Files = Mapping[str, bytes]
 

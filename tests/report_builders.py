@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from src import comparisons, metrics, numbers, params, scaling_results, statistics
+from src import comparisons, metrics, numbers, scaling_results, statistics
+from src.interface import params
 from src.scaling_results import ScalingResults
 
 METHODS = {"untrained": 0.0, "nearest_mean": 0.6, "nearest_neighbours": 0.65, "frozen": 0.72, "finetuned": 0.8}

@@ -11,8 +11,8 @@ from torchvision.ops import StochasticDepth
 
 from src import arms, cost, networks
 from src.efficientnet import PUBLISHED
+from src.interface.params import AXES, REFERENCES, Arm, ScalingAblation
 from src.networks import Model, Plan
-from src.params import AXES, REFERENCES, Arm, ScalingAblation
 from src.scaling import PAPER
 from tests.builders import PICO, same_state, scaling_settings
 

@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 import torch
 
-from src import artifacts, splits
-from src.splits import Split
+from src.base import artifacts, splits
+from src.base.splits import Split
 
 ROOT = Path(__file__).parent.parent
 
@@ -280,7 +280,7 @@ def test_an_input_that_would_fill_the_memory_stays_on_disk(tmp_path: Path, monke
     asked = list[bool]()
     monkeypatch.setattr(artifacts, "load", lambda path, mmap: asked.append(mmap) or {})
     for available in (10**9, 100):
-        monkeypatch.setattr("src.artifacts.psutil.virtual_memory", lambda available=available: Memory(available))
+        monkeypatch.setattr("src.base.artifacts.psutil.virtual_memory", lambda available=available: Memory(available))
         artifacts.load_input(tmp_path / "train.pt")
     assert asked == [False, True]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from src import backbones, features
 from src.augmentation import View
-from src.params import BACKBONES
+from src.interface.params import BACKBONES
 from tests.builders import PICO, SHIPPED, backbone_settings, load, same_state
 
 # Feature width and native resolution, from the papers and torchvision's documentation.

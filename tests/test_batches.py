@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from src import augmentation, batches
+from src import augmentation
+from src.base import batches
+from src.base.randomness import generator, seed_of
 from src.feature_batches import FeatureBatches
 from src.image_batches import ImageBatches
-from src.randomness import generator, seed_of
 from tests.builders import EVERYTHING, augment, images
 
 

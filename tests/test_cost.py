@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model_weights
 
-from src import cost, params, speed
+from src import cost, speed
 from src.backbones import load_backbone
+from src.interface import params
 from tests.builders import PICO, convolutional, same_state
 
 CPU = torch.device("cpu")

@@ -12,8 +12,8 @@ from scipy.io import savemat
 from sklearn.datasets import load_digits
 
 from src import archives, datasets, image_folders
-from src.params import Dataset
-from src.splits import SPLITS
+from src.base.splits import SPLITS
+from src.interface.params import Dataset
 from tests.data_builders import (
     archive,
     cifar100_bytes,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from src import devices
+from src.base import devices
 from tests.builders import EVERYTHING, augment, convolutional, fit, images, same_state
 
 

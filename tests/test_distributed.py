@@ -15,8 +15,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src import distributed, training
-from src.batches import Batches, shuffle
+from src import training
+from src.base import distributed
+from src.base.batches import Batches, shuffle
 from src.checkpoints import Checkpoints
 from src.optimizers import EPSILON, build_optimizer
 from src.parameter_groups import parameter_groups

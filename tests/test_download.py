@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from src import artifacts, datasets, splitting
-from src.splits import SPLITS, load_split, save_split
+from src import datasets, splitting
+from src.base import artifacts
+from src.base.splits import SPLITS, load_split, save_split
 from stages import download
 from tests.data_builders import (
     Mirror,

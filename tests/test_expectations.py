@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from src import expectations, params
+from src import expectations
+from src.interface import params
 
 
 def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, **dataset: object) -> str:

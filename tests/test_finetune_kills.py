@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from src import artifacts, console
+from src.base import artifacts
+from src.interface import console
 from tests.repository import TINY, Repository
 from tests.test_pipeline import declared
 

@@ -11,9 +11,9 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from src import finetuning
+from src.base.randomness import seed_of
 from src.heads import build_head
-from src.params import Finetune
-from src.randomness import seed_of
+from src.interface.params import Finetune
 from src.training_loop import Recipe
 from tests.builders import convolutional, finetune_settings, images, load, quiet, same_state
 

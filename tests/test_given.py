@@ -223,8 +223,8 @@ def test_a_process_that_was_given_other_things_than_the_first_is_refused(monkeyp
     first = given.of("train").identity()
     replace("params.yaml", "0.0021", "0.0022")()
     noted = given.of("train")
-    monkeypatch.setattr("src.distributed.processes", lambda: 2)
-    monkeypatch.setattr("src.distributed.from_leader", lambda value: first)
+    monkeypatch.setattr("src.base.distributed.processes", lambda: 2)
+    monkeypatch.setattr("src.base.distributed.from_leader", lambda value: first)
     with pytest.raises(ValueError, match=r"not given what the first process was: lr was 0\.0021 .* the same"):
         noted.settle()
 

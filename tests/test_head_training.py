@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
+from src.base.randomness import generator
 from src.feature_batches import FeatureBatches
 from src.head_training import fit_head
-from src.randomness import generator
 from tests.builders import CHOSEN, features, quiet
 
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from torchvision.transforms.v2 import CenterCrop, Compose, InterpolationMode, Resize
 
 from src import archives, image_folders, splitting
-from src.splits import Split
+from src.base.splits import Split
 from tests.data_builders import PACKED, dataset, encoded, photos, pixels, write_archive, write_folder
 
 

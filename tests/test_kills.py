@@ -12,7 +12,8 @@ import psutil
 import pytest
 import torch
 
-from src import artifacts, training
+from src import training
+from src.base import artifacts
 from src.checkpoints import Checkpoints
 from src.optimizers import EPSILON, build_optimizer
 from src.parameter_groups import parameter_groups

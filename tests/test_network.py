@@ -4,7 +4,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from src import backbones, datasets, params
+from src import backbones, datasets
+from src.interface import params
 
 pytestmark = pytest.mark.network
 MIRRORS = [(url, archive.size) for table in datasets.OFFICIAL.values() for archive in table for url in archive.urls]

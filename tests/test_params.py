@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from dvc.utils.serialize import load_yaml
 
-from src import params
+from src.interface import params
 
 ROOT = Path(__file__).parent.parent
 WRITTEN: dict[str, Any] = load_yaml(ROOT / "params.yaml")  # as DVC reads it

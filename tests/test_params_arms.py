@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from src import params
+from src.interface import params
 from tests.test_params import edited, loaded, message
 
 ARMS = ", ".join((*params.AXES, *params.BACKBONES, "small_cnn"))

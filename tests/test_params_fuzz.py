@@ -14,7 +14,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from src import params
+from src.interface import params
 from tests.test_params import SHIPPED, edited, message
 
 ROOT = Path(__file__).parent.parent

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from src import cost_matching, params
+from src import cost_matching
+from src.interface import params
 from tools import deps
 from tools.deps import OBSERVERS, imports, reached_from
 
@@ -20,12 +21,12 @@ PIPELINE = {name: stage.get("do", stage) for name, stage in DECLARED.items()}  #
 WRITING = ("save", "write")  # how the functions of artifacts begin that leave a file
 ARTEFACT_ROOTS = ("data/", "models/", "metrics", "plots", "reports", "weights")
 ONLY_IN = {
-    "mlflow": {"src/tracking.py"},
+    "mlflow": {"src/interface/tracking.py"},
     "matplotlib": {"src/figure_style.py", "src/plots.py", "src/rate_figure.py", "src/scaling_plots.py"},
-    "yaml": {"src/checking.py", "stages/given.py"},
+    "yaml": {"src/interface/checking.py", "stages/given.py"},
     "optuna": {"src/search.py"},
     "sklearn": {"src/datasets.py"},
-    "tqdm": {"src/console.py"},
+    "tqdm": {"src/interface/console.py"},
     "jinja2": {"src/pages.py"},
     "thop": {"src/cost.py"},
     "dvc": set(),

@@ -16,8 +16,9 @@ from dvc.utils.hydra import apply_overrides
 from torch import nn
 
 from recipes.run import overrides
-from src import artifacts, range_test, rate_figure, splits, training
-from src.batches import shuffle
+from src import range_test, rate_figure, training
+from src.base import artifacts, splits
+from src.base.batches import shuffle
 from src.heads import build_head
 from src.optimizers import EPSILON, build_optimizer
 from src.parameter_groups import parameter_groups

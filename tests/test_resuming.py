@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import artifacts, resuming
+from src import resuming
+from src.base import artifacts
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -66,7 +67,7 @@ def test_whatever_could_change_the_result_finds_no_state(change: str, monkeypatc
     if change == "threads":
         torch.set_num_threads(torch.get_num_threads() + 1)
     elif change == "device":
-        monkeypatch.setattr("src.devices.describe", lambda device: {"device": "another", "threads": 2})
+        monkeypatch.setattr("src.base.devices.describe", lambda device: {"device": "another", "threads": 2})
     else:
         monkeypatch.setattr("src.resuming.metadata.version", lambda name: "99")
     assert folder() != before

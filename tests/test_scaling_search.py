@@ -12,8 +12,8 @@ from torch import nn
 
 from src import cost, scaling, scaling_search, scratch_fitting
 from src.image_batches import ImageBatches
+from src.interface.params import Scaling, ScalingSearch
 from src.networks import Model, Plan, scaled
-from src.params import Scaling, ScalingSearch
 from src.scaling import PAPER, Coefficients
 from src.scaling_grid import Candidate, candidates
 from src.scaling_search import JOURNAL, Row

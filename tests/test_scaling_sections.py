@@ -7,7 +7,6 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from src import (
-    artifacts,
     comparisons,
     pages,
     provenance,
@@ -17,7 +16,8 @@ from src import (
     scaling_sections,
     sections,
 )
-from src.params import Arm
+from src.base import artifacts
+from src.interface.params import Arm
 from tests.report_builders import (
     ARMS,
     SETTINGS,

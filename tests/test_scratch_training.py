@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from src import arms, cost, metrics, scratch_fitting, scratch_training, training
+from src.base.splits import Split
 from src.image_batches import ImageBatches
+from src.interface.params import Arm, ScalingAblation
 from src.networks import Model
 from src.optimizers import build_optimizer
 from src.parameter_groups import parameter_groups
-from src.params import Arm, ScalingAblation
 from src.scaling import PAPER
 from src.scratch_training import Result, SeedRuns
-from src.splits import Split
 from src.training_loop import Recipe
 from tests.builders import (
     EVERYTHING,

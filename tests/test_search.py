@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from src import search
+from src.base.randomness import generator
 from src.feature_batches import FeatureBatches
 from src.head_training import fit_head
-from src.params import TuneHead
-from src.randomness import generator
+from src.interface.params import TuneHead
 
 TRIALS = 13  # TPE draws at random until it has seen ten
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from src import splitting
-from src.params import Dataset
-from src.splits import Split
+from src.base.splits import Split
+from src.interface.params import Dataset
 from tests.data_builders import dataset
 
 LABELS = torch.arange(10).repeat(100)  # 100 images of each of 10 classes

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.stage_records import PACKAGES, StageRecord
+from src.base.stage_records import PACKAGES, StageRecord
 
 
 def test_the_record_holds_what_was_noted_what_it_was_set_to_and_the_versions() -> None:

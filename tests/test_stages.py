@@ -83,7 +83,7 @@ def test_fine_tuned_beats_frozen_beats_chance_on_the_sample(sample: Repository) 
 
 
 def test_predictions_recompute_the_metrics(sample: Repository) -> None:
-    from src import artifacts, splits
+    from src.base import artifacts, splits
 
     stored = artifacts.load(sample.folder / "data/predictions/finetune.pt")
     hits = stored["logits"]["finetuned"].argmax(1) == stored["label"]
@@ -113,7 +113,7 @@ def test_the_unscaled_base_learns_the_sample_from_scratch(sample: Repository) ->
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_predictions_of_each_seed_recompute_an_arms_metrics(sample: Repository, arm: str) -> None:
-    from src import artifacts, splits
+    from src.base import artifacts, splits
 
     stored = artifacts.load(sample.folder / f"data/predictions/scaling_ablation/{arm}.pt")
     curve = pd.read_csv(sample.folder / f"plots/scaling_ablation/{arm}.csv")

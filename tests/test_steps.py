@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from src import training
-from src.distributed import own_part
+from src.base.distributed import own_part
 from src.optimizers import EPSILON, build_optimizer
 from src.parameter_groups import parameter_groups
 from src.steps import Batch, Step, Stepper
@@ -101,7 +101,7 @@ def test_all_processes_make_equally_many_forward_passes(
     """Synchronised batch norms would wait for each other for ever."""
     whole, passes = batch(total), []
     monkeypatch.setenv("WORLD_SIZE", "3")
-    monkeypatch.setattr("src.distributed.sum_over_processes", lambda tensors: None)
+    monkeypatch.setattr("src.base.distributed.sum_over_processes", lambda tensors: None)
     for rank in range(3):
         monkeypatch.setenv("RANK", str(rank))
         full = Full(convolutional(), 99, "forward")

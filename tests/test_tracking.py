@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 import yaml
 
-from src import artifacts, params, tracking
-from src.stage_records import StageRecord
+from src.base import artifacts
+from src.base.stage_records import StageRecord
+from src.interface import params, tracking
 
 ROOT = Path(__file__).parent.parent
 METRICS = {"val": {"accuracy": 0.75, "loss": 0.5}, "best_epoch": 2}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from src import finetuning, training
 from src.averaging import MovingAverage
-from src.batches import shuffle
+from src.base.batches import shuffle
 from src.feature_batches import FeatureBatches
 from src.heads import build_head
 from src.metrics import score

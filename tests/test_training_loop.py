@@ -198,7 +198,7 @@ def test_under_float16_a_broken_step_is_counted_and_only_an_epoch_of_them_is_fat
 
 def test_more_processes_than_a_batch_feeds_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "5")
-    monkeypatch.setattr("src.distributed.from_leader", lambda value: value)
+    monkeypatch.setattr("src.base.distributed.from_leader", lambda value: value)
     with pytest.raises(ValueError, match=r"^LAUNCHER starts 5 processes, .*; allowed with these batches: at most 3$"):
         run(None)
 

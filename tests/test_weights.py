@@ -20,8 +20,9 @@ from torchvision.models import WeightsEnum
 from torchvision.models._api import Weights
 from torchvision.transforms._presets import ImageClassification
 
-from src import artifacts, backbones
+from src import backbones
 from src.augmentation import View
+from src.base import artifacts
 from src.weights import _download
 from tests.builders import PICO, SHIPPED, backbone_settings, load, same_state
 

@@ -15,7 +15,13 @@ ROOT = Path(__file__).parent.parent
 PIPELINE = ROOT / "dvc.yaml"
 # Observers cannot change an output, so no stage depends on them, nor on what only they import: they check what people
 # type, print, estimate and mirror.
-OBSERVERS = {"src/params.py", "src/checking.py", "src/console.py", "src/tracking.py", "src/expectations.py"}
+OBSERVERS = {
+    "src/interface/params.py",
+    "src/interface/checking.py",
+    "src/interface/console.py",
+    "src/interface/tracking.py",
+    "src/expectations.py",
+}
 MARKED = re.compile(r"^(?P<indent> *)# code, by make deps\n.*?^(?P=indent)# by hand\n", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"-m stages\.(\w+)")
 WIDTH = 120

@@ -10,8 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from src.distributed import own_part
-from src.randomness import generator
+from src.base.distributed import own_part
+from src.base.randomness import generator
 
 
 class Batches(Protocol):

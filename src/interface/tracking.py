@@ -19,9 +19,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src import artifacts, console, distributed, params
-from src.artifacts import leaves
-from src.stage_records import StageRecord, versions
+from src.base import artifacts, distributed
+from src.base.artifacts import leaves
+from src.base.stage_records import StageRecord, versions
+from src.interface import console, params
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from src.artifacts import load_input, save
+from src.base.artifacts import load_input, save
 
 SPLITS = ("train", "val", "test")
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from src import checking
-from src.checking import Range
+from src.interface import checking
+from src.interface.checking import Range
 
 Count = Annotated[int, Range(1, 10**9)]
 Batch = Annotated[int, Range(2, 10**6)]  # batch normalisation needs two images

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from src import distributed
+from src.base import distributed
 
 EXPECTATION_STEPS, EXPECTATION_SECONDS = 10, 1.0  # what an expected time is measured over, at least
 SECONDS_BETWEEN_LINES = 10.0  # of progress that goes to a file or a pipe
