@@ -1,8 +1,9 @@
 """Turn the dataset into one file of images per split.  `python -m stages.download`"""
 
-from src import datasets, expectations, splitting
+from src import expectations
 from src.base import artifacts, splits
 from src.base.stage_records import StageRecord
+from src.data import datasets, splitting
 from src.interface import console, params, tracking
 from stages import given
 

@@ -21,7 +21,7 @@ import zstandard
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.downloads import Archive
+from src.data.downloads import Archive
 from src.interface.params import Dataset
 
 Files = Mapping[str, bytes]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from src import archives
+from src.data import archives
 from tests.data_builders import PACKED, tar_bytes, write_archive, write_folder, zip_bytes
 
 FILES = {f"train/{name}/{i}.jpg": os.urandom(100 * i + 1) for name in ("cat", "dog") for i in range(4)}

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from scipy.io import savemat
 from sklearn.datasets import load_digits
 
-from src import archives, datasets, image_folders
 from src.base.splits import SPLITS
+from src.data import archives, datasets, image_folders
 from src.interface.params import Dataset
 from tests.data_builders import (
     archive,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from src import datasets, splitting
 from src.base import artifacts
 from src.base.splits import SPLITS, load_split, save_split
+from src.data import datasets, splitting
 from stages import download
 from tests.data_builders import (
     Mirror,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from src import downloads
-from src.datasets import OFFICIAL
+from src.data import downloads
+from src.data.datasets import OFFICIAL
 from tests.data_builders import Mirror, archive, serving
 
 CONTENT = os.urandom(300_000)

@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms.v2 import CenterCrop, Compose, InterpolationMode, Resize
 
-from src import archives, image_folders, splitting
 from src.base.splits import Split
+from src.data import archives, image_folders, splitting
 from tests.data_builders import PACKED, dataset, encoded, photos, pixels, write_archive, write_folder
 
 

@@ -4,7 +4,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from src import backbones, datasets
+from src import backbones
+from src.data import datasets
 from src.interface import params
 
 pytestmark = pytest.mark.network

@@ -25,7 +25,7 @@ ONLY_IN = {
     "matplotlib": {"src/figure_style.py", "src/plots.py", "src/rate_figure.py", "src/scaling_plots.py"},
     "yaml": {"src/interface/checking.py", "stages/given.py"},
     "optuna": {"src/search.py"},
-    "sklearn": {"src/datasets.py"},
+    "sklearn": {"src/data/datasets.py"},
     "tqdm": {"src/interface/console.py"},
     "jinja2": {"src/pages.py"},
     "thop": {"src/cost.py"},

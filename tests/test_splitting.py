@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from src import splitting
 from src.base.splits import Split
+from src.data import splitting
 from src.interface.params import Dataset
 from tests.data_builders import dataset
 

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from src import archives
 from src.base.splits import SPLITS, Split
+from src.data import archives
+from src.data.splitting import Chosen
 from src.interface import console
-from src.splitting import Chosen
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

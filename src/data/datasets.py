@@ -18,10 +18,10 @@ from scipy.io import loadmat
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from src import archives, downloads, image_folders, splitting
 from src.base import artifacts
 from src.base.splits import Split
-from src.downloads import Archive
+from src.data import archives, downloads, image_folders, splitting
+from src.data.downloads import Archive
 from src.interface.params import Dataset
 
 OFFICIAL: Mapping[str, tuple[Archive, ...]] = {
