@@ -21,8 +21,8 @@ from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
 from benchmarks import timing
-from src import augmentation
-from src.augmentation import View
+from src.images import augmentation
+from src.images.augmentation import View
 from src.interface import params
 from src.weights import IMAGENET_MEAN, IMAGENET_STD
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from benchmarks import timing
 from src import backbones, features
-from src.augmentation import View
 from src.base import devices
-from src.image_batches import ImageBatches
+from src.images.augmentation import View
+from src.images.image_batches import ImageBatches
 from src.interface import params
 from src.precision import autocast
 

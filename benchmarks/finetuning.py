@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from benchmarks import timing
 from benchmarks.extraction import random_images
 from src import backbones, finetuning
-from src.augmentation import View
 from src.base import devices
 from src.base.batches import Batches
 from src.heads import build_head, join
+from src.images.augmentation import View
 from src.interface import params
 from src.precision import autocast
 from src.training import fit

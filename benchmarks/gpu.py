@@ -27,10 +27,10 @@ from benchmarks.finetuning import Rendered, fit_loop, random_network
 from benchmarks.loaders import plain_loop, torchvision_loader
 from benchmarks.timing import Windows
 from src import backbones, features
-from src.augmentation import View
 from src.base import devices
 from src.base.batches import Batches
-from src.image_batches import ImageBatches
+from src.images.augmentation import View
+from src.images.image_batches import ImageBatches
 from src.interface import params
 
 PLAN = (("efficientnet_b0", 224, 8000, 10_000), ("efficientnet_b1", 240, 5000, 6500))  # targets: eager, compiled

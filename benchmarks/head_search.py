@@ -25,7 +25,7 @@ from src import backbones, features
 from src.base import devices
 from src.feature_batches import FeatureBatches
 from src.heads import build_head
-from src.image_batches import ImageBatches
+from src.images.image_batches import ImageBatches
 from src.interface import params
 from src.optimizers import EPSILON, build_optimizer
 from src.parameter_groups import parameter_groups

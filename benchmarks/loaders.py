@@ -33,7 +33,7 @@ from benchmarks.augmentation import torchvision_transform
 from benchmarks.extraction import random_images
 from benchmarks.finetuning import CLASSES, Advance, bare_loop, fit_loop, ignore, random_network
 from src.base import devices
-from src.image_batches import ImageBatches
+from src.images.image_batches import ImageBatches
 from src.interface import params
 
 NAME, RESOLUTION, STEPS, TARGET = "efficientnet_b0", 64, 20, 1.2

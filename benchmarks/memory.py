@@ -29,7 +29,7 @@ from benchmarks.finetuning import CLASSES, bare_loop, fit_loop, random_network
 from src import finetuning
 from src.base import devices, splits
 from src.base.splits import Split
-from src.image_batches import ImageBatches
+from src.images.image_batches import ImageBatches
 from src.interface import params
 
 NAME, RESOLUTION, SIDE = "efficientnet_b0", 64, 32

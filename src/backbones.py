@@ -10,9 +10,9 @@ import torchvision
 from torch import nn
 
 from src import efficientnet
-from src.augmentation import View
 from src.base import artifacts
 from src.base.randomness import seed_of
+from src.images.augmentation import View
 from src.interface.params import Backbone as BackboneParams
 from src.weights import PICO, default_view, load_without_classifier, read_weights, weights_file
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from src.base import artifacts
-from src.image_batches import ImageBatches
+from src.images.image_batches import ImageBatches
 from src.precision import autocast
 
 PARTS_PER_WRITE = 16

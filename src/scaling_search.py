@@ -12,7 +12,7 @@ from typing import Any
 from src import cost, scratch_fitting
 from src.base import artifacts
 from src.checkpoints import Checkpoints
-from src.image_batches import ImageBatches
+from src.images.image_batches import ImageBatches
 from src.interface.params import Scaling
 from src.networks import Model, Plan, scaled
 from src.scaling import PAPER

@@ -6,9 +6,9 @@ from typing import Any
 from torch import nn
 
 from src import training
-from src.augmentation import View
 from src.checkpoints import Checkpoints
-from src.image_batches import ImageBatches
+from src.images.augmentation import View
+from src.images.image_batches import ImageBatches
 from src.interface.params import Scaling
 from src.optimizers import build_optimizer
 from src.parameter_groups import parameter_groups

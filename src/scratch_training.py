@@ -12,7 +12,7 @@ from torch import Tensor
 from src import training
 from src.base import artifacts, distributed
 from src.checkpoints import Checkpoints
-from src.image_batches import ImageBatches
+from src.images.image_batches import ImageBatches
 from src.interface import console
 from src.interface.params import Arm, Scaling
 from src.metrics import score

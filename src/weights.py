@@ -14,8 +14,8 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from src.augmentation import View
 from src.base import artifacts
+from src.images.augmentation import View
 from src.interface.params import Backbone as BackboneParams
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

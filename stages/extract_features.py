@@ -5,7 +5,7 @@ import time
 from src import backbones, features
 from src.base import artifacts, devices, splits
 from src.base.stage_records import StageRecord
-from src.image_batches import ImageBatches
+from src.images.image_batches import ImageBatches
 from src.interface import console, params, tracking
 from stages import given
 

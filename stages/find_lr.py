@@ -7,7 +7,7 @@ from pathlib import Path
 
 from src import backbones, finetuning, range_test, rate_figure
 from src.base import artifacts, devices, splits
-from src.image_batches import ImageBatches
+from src.images.image_batches import ImageBatches
 from src.interface import console, params
 from src.training_loop import Recipe
 

@@ -8,7 +8,7 @@ from src import scratch_training as training
 from src.base import artifacts, devices, distributed
 from src.base.splits import load_split
 from src.base.stage_records import StageRecord
-from src.image_batches import ImageBatches
+from src.images.image_batches import ImageBatches
 from src.interface import console, params, tracking
 from src.resuming import held
 from stages import given

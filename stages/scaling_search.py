@@ -6,7 +6,7 @@ from src import resuming, scaling_grid, scaling_search, scratch_fitting
 from src.base import artifacts, devices
 from src.base.splits import load_split
 from src.base.stage_records import StageRecord
-from src.image_batches import ImageBatches
+from src.images.image_batches import ImageBatches
 from src.interface import console, params, tracking
 from stages import given
 

@@ -9,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src import augmentation, training
-from src.augmentation import COLUMNS, View
+from src import training
 from src.backbones import Backbone, load_backbone
 from src.base.randomness import generator
 from src.base.splits import Split
 from src.feature_batches import FeatureBatches
 from src.heads import build_head, join
-from src.image_batches import ImageBatches
+from src.images import augmentation
+from src.images.augmentation import COLUMNS, View
+from src.images.image_batches import ImageBatches
 from src.interface import params
 from src.interface.params import Augment, Finetune, Scaling
 from src.interface.params import Backbone as BackboneSettings

@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
-from src import augmentation
-from src.augmentation import COLUMNS, View
+from src.images import augmentation
+from src.images.augmentation import COLUMNS, View
 from tests.builders import EVERYTHING, augment, changed, draws, noise, photo, random_draws, raw
 
 LARGEST = 1 - 2**-24  # what torch.rand can give at most

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import functional as reference
 
-from src import augmentation
-from src.augmentation import View
+from src.images import augmentation
+from src.images.augmentation import View
 from tests.builders import augment, changed, noise, random_draws, raw
 
 LARGEST = 1 - 2**-24  # what torch.rand can give at most

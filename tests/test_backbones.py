@@ -8,7 +8,7 @@ import torchvision
 from torch import Tensor, nn
 
 from src import backbones, features
-from src.augmentation import View
+from src.images.augmentation import View
 from src.interface.params import BACKBONES
 from tests.builders import PICO, SHIPPED, backbone_settings, load, same_state
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from src import augmentation
 from src.base import batches
 from src.base.randomness import generator, seed_of
 from src.feature_batches import FeatureBatches
-from src.image_batches import ImageBatches
+from src.images import augmentation
+from src.images.image_batches import ImageBatches
 from tests.builders import EVERYTHING, augment, images
 
 

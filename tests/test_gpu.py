@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src import augmentation, finetuning, training
+from src import finetuning, training
 from src.base import devices, distributed
 from src.feature_batches import FeatureBatches
 from src.heads import build_head, join
-from src.image_batches import ImageBatches
+from src.images import augmentation
+from src.images.image_batches import ImageBatches
 from src.interface.params import Augment
 from src.training import Fitted
 from tests.builders import (

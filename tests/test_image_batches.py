@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from src import image_batches
 from src.base import splits
 from src.base.splits import Split
-from src.image_batches import ImageBatches
+from src.images import image_batches
+from src.images.image_batches import ImageBatches
 from tests.builders import EVERYTHING, OFF, augment, images, noise, raw
 
 # The `meta` device stands for any that is not the CPU: a tensor on it has a place and a shape, and mixes with no other.

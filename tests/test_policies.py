@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
-from src import augmentation, policies
-from src.policies import AUTO_BINS, COLOURS, OPERATIONS, SIGNED, WIDE, WIDE_BINS, Operation
+from src.images import augmentation, policies
+from src.images.policies import AUTO_BINS, COLOURS, OPERATIONS, SIGNED, WIDE, WIDE_BINS, Operation
 from tests.builders import EVERYTHING, augment, draws, noise, photo, random_draws, raw
 
 LARGEST = 1 - 2**-24  # what torch.rand can give at most

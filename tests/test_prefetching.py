@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.prefetching import AHEAD, prefetch
+from src.images.prefetching import AHEAD, prefetch
 from tests.builders import noise
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from src import cost, scaling, scaling_search, scratch_fitting
-from src.image_batches import ImageBatches
+from src.images.image_batches import ImageBatches
 from src.interface.params import Scaling, ScalingSearch
 from src.networks import Model, Plan, scaled
 from src.scaling import PAPER, Coefficients

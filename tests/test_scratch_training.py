@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from src import arms, cost, metrics, scratch_fitting, scratch_training, training
 from src.base.splits import Split
-from src.image_batches import ImageBatches
+from src.images.image_batches import ImageBatches
 from src.interface.params import Arm, ScalingAblation
 from src.networks import Model
 from src.optimizers import build_optimizer

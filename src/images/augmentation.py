@@ -4,7 +4,7 @@ All geometry (crop, flip, rotation, translation, zoom, shear, and scaling to the
 image and one bilinear resampling; all colour (brightness, contrast, saturation, hue) is one affine matrix per image in
 RGB space, as in StyleGAN2-ADA (Karras et al., arXiv:2006.06676, appendix B). Colour and normalisation run at the stored
 size, where images are small: they commute with resampling, whose weights sum to 1. The random operations of a policy
-(src/policies.py) come before all of it, and their geometry is part of the same matrix.
+(src/images/policies.py) come before all of it, and their geometry is part of the same matrix.
 
 N images, H = W stored pixels per side, R resolution, C = 3 channels.
 """
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src import policies
+from src.images import policies
 from src.interface.params import Augment
 
 # The columns of the uniform draws that decide one image's augmentation.

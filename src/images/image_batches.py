@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from src import augmentation
-from src.augmentation import View
 from src.base.batches import own_order
 from src.base.distributed import own_part
 from src.base.randomness import generator
 from src.base.splits import Split
+from src.images import augmentation
+from src.images.augmentation import View
+from src.images.prefetching import prefetch
 from src.interface.params import Augment
-from src.prefetching import prefetch
 
 
 @dataclass(frozen=True, kw_only=True)
