@@ -19,7 +19,7 @@ from src.base import devices
 from src.images.augmentation import View
 from src.images.image_batches import ImageBatches
 from src.interface import params
-from src.precision import autocast
+from src.training.precision import autocast
 
 TARGET = 0.9
 PRECISION = "auto"  # as the stage: bfloat16 on a GPU that has it, else float32

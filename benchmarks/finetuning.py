@@ -26,9 +26,9 @@ from src.base.batches import Batches
 from src.heads import build_head, join
 from src.images.augmentation import View
 from src.interface import params
-from src.precision import autocast
-from src.training import fit
-from src.training_loop import Recipe
+from src.training.fitting import fit
+from src.training.loop import Recipe
+from src.training.precision import autocast
 
 TARGET = 0.95
 PLAN = (("efficientnet_pico", 64, 100), ("efficientnet_b0", 64, 30))  # backbone, resolution, steps

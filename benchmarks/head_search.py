@@ -27,12 +27,12 @@ from src.feature_batches import FeatureBatches
 from src.heads import build_head
 from src.images.image_batches import ImageBatches
 from src.interface import params
-from src.optimizers import EPSILON, build_optimizer
-from src.parameter_groups import parameter_groups
-from src.precision import autocast
 from src.search import draw, search_heads
-from src.training import fit
-from src.training_loop import Recipe
+from src.training.fitting import fit
+from src.training.loop import Recipe
+from src.training.optimizers import EPSILON, build_optimizer
+from src.training.parameter_groups import parameter_groups
+from src.training.precision import autocast
 
 TARGET = 20
 BACKBONE = params.Backbone(name="efficientnet_b0", weights="random", resolution=64)

@@ -17,10 +17,11 @@ from pathlib import Path
 from benchmarks import timing
 from benchmarks.finetuning import CLASSES
 from benchmarks.memory import write_data
-from src import backbones, training
+from src import backbones
 from src.base import artifacts
 from src.heads import build_head
 from src.interface import params
+from src.training import fitting
 from tests.repository import Repository
 
 LIMIT = 8.0  # seconds
@@ -49,8 +50,8 @@ def prepare(repository: Repository, settings: tuple[str, ...] = (), counts: dict
     for name, count in counts.items():
         write_data(repository.folder / f"data/images/{name}.pt", count)
     artifacts.write_json({"classifier": "simple", "dropout": 0.2}, repository.folder / "models/best_head.json")
-    artifacts.save(training.weights(head), repository.folder / "models/frozen_head.pt")
-    artifacts.save(training.weights(backbone.network), repository.folder / WEIGHTS)
+    artifacts.save(fitting.weights(head), repository.folder / "models/frozen_head.pt")
+    artifacts.save(fitting.weights(backbone.network), repository.folder / WEIGHTS)
     chosen = (f"backbone.name={NAME}", f"backbone.weights={WEIGHTS}", f"backbone.resolution={RESOLUTION}")
     repository.set_params((*chosen, *settings))
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks import timing
-from src.precision import autocast
+from src.training.precision import autocast
 
 COPIED = 2**30  # bytes, many times what a cache holds
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from src.feature_batches import FeatureBatches
 from src.heads import build_head
-from src.metrics import score
+from src.training.metrics import score
 
 TEMPERATURE = 0.07  # of the neighbours' votes, as in Wu et al., arXiv:1805.01978
 CHUNK = 1024  # queries at a time: their similarities to 50 000 references take 200 MB

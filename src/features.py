@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from src.base import artifacts
 from src.images.image_batches import ImageBatches
-from src.precision import autocast
+from src.training.precision import autocast
 
 PARTS_PER_WRITE = 16
 

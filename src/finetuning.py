@@ -10,13 +10,13 @@ from torchvision.ops import StochasticDepth
 from src.backbones import Backbone
 from src.base.batches import Batches
 from src.base.randomness import seed_of
-from src.checkpoints import Checkpoints
 from src.heads import build_head, join
 from src.interface.params import Finetune
-from src.optimizers import build_optimizer
-from src.parameter_groups import check_cover
-from src.training import Fitted, fit
-from src.training_loop import Recipe
+from src.training.checkpoints import Checkpoints
+from src.training.fitting import Fitted, fit
+from src.training.loop import Recipe
+from src.training.optimizers import build_optimizer
+from src.training.parameter_groups import check_cover
 from src.unfreezing import grouped, unfreezer
 
 

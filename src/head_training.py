@@ -6,13 +6,13 @@ from typing import Any
 from torch import nn
 
 from src.base.randomness import seed_of
-from src.checkpoints import Checkpoints
 from src.feature_batches import FeatureBatches
 from src.heads import build_head
-from src.optimizers import EPSILON, build_optimizer
-from src.parameter_groups import parameter_groups
-from src.training import Fitted, fit
-from src.training_loop import Recipe
+from src.training.checkpoints import Checkpoints
+from src.training.fitting import Fitted, fit
+from src.training.loop import Recipe
+from src.training.optimizers import EPSILON, build_optimizer
+from src.training.parameter_groups import parameter_groups
 
 
 def fit_head(

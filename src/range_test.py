@@ -14,7 +14,7 @@ from torch import nn
 
 from src.base.batches import Batches
 from src.base.randomness import seed_of
-from src.training_loop import Recipe, build_stepper, epoch_batches
+from src.training.loop import Recipe, build_stepper, epoch_batches
 
 DECAY = 0.98  # of the smoothed loss, at most: fastai's
 AVERAGED = 0.1  # share of the steps that the smoothed loss looks back over, at most

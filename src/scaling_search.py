@@ -11,12 +11,12 @@ from typing import Any
 
 from src import cost, scratch_fitting
 from src.base import artifacts
-from src.checkpoints import Checkpoints
 from src.images.image_batches import ImageBatches
 from src.interface.params import Scaling
 from src.networks import Model, Plan, scaled
 from src.scaling import PAPER
 from src.scaling_grid import Candidate
+from src.training.checkpoints import Checkpoints
 
 JOURNAL = "candidates.jsonl"
 Row = dict[str, Any]  # as in plots/scaling_search/candidates.csv

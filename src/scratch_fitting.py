@@ -5,15 +5,15 @@ from typing import Any
 
 from torch import nn
 
-from src import training
-from src.checkpoints import Checkpoints
 from src.images.augmentation import View
 from src.images.image_batches import ImageBatches
 from src.interface.params import Scaling
-from src.optimizers import build_optimizer
-from src.parameter_groups import parameter_groups
-from src.training import Fitted
-from src.training_loop import Recipe
+from src.training import fitting
+from src.training.checkpoints import Checkpoints
+from src.training.fitting import Fitted
+from src.training.loop import Recipe
+from src.training.optimizers import build_optimizer
+from src.training.parameter_groups import parameter_groups
 
 
 def view(resolution: int) -> View:
@@ -35,7 +35,7 @@ def fit(
 ) -> Fitted:
     """Train all of `network` as `settings` say, and leave the weights of its best epoch on validation in it."""
     groups = parameter_groups(network, "network", lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    return training.fit(
+    return fitting.fit(
         network,
         build_optimizer(settings.optimizer, groups, epsilon=settings.epsilon),
         train,

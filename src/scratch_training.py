@@ -9,15 +9,15 @@ from typing import Any
 
 from torch import Tensor
 
-from src import training
 from src.base import artifacts, distributed
-from src.checkpoints import Checkpoints
 from src.images.image_batches import ImageBatches
 from src.interface import console
 from src.interface.params import Arm, Scaling
-from src.metrics import score
 from src.networks import Model
 from src.scratch_fitting import fit
+from src.training import fitting
+from src.training.checkpoints import Checkpoints
+from src.training.metrics import score
 
 NEAR = 0.95  # of the final accuracy
 Result = dict[str, Any]  # curve, best_epoch, images_per_second, logits: split -> (N, K)
@@ -103,7 +103,7 @@ class SeedRuns:
         except FloatingPointError as error:
             raise FloatingPointError(f"seed {seed}: {error}: see scaling.learning_rate") from None
         size, precision = self.settings.batch_size, self.settings.precision
-        logits = {s: training.predict(network, splits[s], size, precision=precision).cpu() for s in ("val", "test")}
+        logits = {s: fitting.predict(network, splits[s], size, precision=precision).cpu() for s in ("val", "test")}
         result = {"curve": fitted.curve, "best_epoch": fitted.best_epoch, "logits": logits, "machine": fitted.machine}
         if distributed.leads():
             artifacts.save(result, self._path(seed))

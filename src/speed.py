@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.cost import CHANNELS
-from src.precision import autocast, loss_scaler
-from src.steps import SMALLEST_PART, is_out_of_memory
+from src.training.precision import autocast, loss_scaler
+from src.training.steps import SMALLEST_PART, is_out_of_memory
 
 
 def measure(

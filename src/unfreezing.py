@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from src.interface.params import Finetune
-from src.parameter_groups import parameter_groups, split_by_decay
+from src.training.parameter_groups import parameter_groups, split_by_decay
 
 
 def unfreezer(network: nn.Module, settings: Finetune) -> Callable[[int], None]:

@@ -9,7 +9,7 @@ from src import backbones, finetuning, range_test, rate_figure
 from src.base import artifacts, devices, splits
 from src.images.image_batches import ImageBatches
 from src.interface import console, params
-from src.training_loop import Recipe
+from src.training.loop import Recipe
 
 IMAGES, HEAD, HEAD_WEIGHTS = "data/images/train.pt", "models/best_head.json", "models/frozen_head.pt"
 BEFORE = "run `dvc repro train_frozen` first"

@@ -2,14 +2,15 @@
 
 from functools import partial
 
-from src import backbones, finetuning, metrics, training
+from src import backbones, finetuning
 from src.base import artifacts, devices, distributed
 from src.base.splits import load_split
 from src.base.stage_records import StageRecord
-from src.checkpoints import Checkpoints
 from src.images.image_batches import ImageBatches
 from src.interface import console, params, tracking
-from src.resuming import held
+from src.training import fitting, metrics
+from src.training.checkpoints import Checkpoints
+from src.training.resuming import held
 from src.weights import weights_file
 from stages import given
 
@@ -46,13 +47,13 @@ def main() -> None:
                     checkpoints=checkpoints,
                 )
             predict = partial(
-                training.predict, network, batch_size=cfg.finetune.batch_size, precision=cfg.finetune.precision
+                fitting.predict, network, batch_size=cfg.finetune.batch_size, precision=cfg.finetune.precision
             )
             predictions, scores = metrics.evaluate("finetuned", splits, predict, classes)
             scores |= {"best_epoch": fitted.best_epoch}
             with artifacts.together(noted.confirm):
                 if distributed.leads():
-                    artifacts.save(training.weights(network), "models/finetuned.pt")
+                    artifacts.save(fitting.weights(network), "models/finetuned.pt")
                     artifacts.save(predictions, "data/predictions/finetune.pt")
                     artifacts.write_json(scores, "metrics/finetune.json")
                     artifacts.write_csv(fitted.curve, "plots/finetune/curves.csv")

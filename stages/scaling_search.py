@@ -2,12 +2,13 @@
 
 from functools import partial
 
-from src import resuming, scaling_grid, scaling_search, scratch_fitting
+from src import scaling_grid, scaling_search, scratch_fitting
 from src.base import artifacts, devices
 from src.base.splits import load_split
 from src.base.stage_records import StageRecord
 from src.images.image_batches import ImageBatches
 from src.interface import console, params, tracking
+from src.training import resuming
 from stages import given
 
 IMAGES = {"train": "data/images/train.pt", "val": "data/images/val.pt"}

@@ -2,12 +2,13 @@
 
 from functools import partial
 
-from src import head_training, metrics, resuming, training
+from src import head_training
 from src.base import artifacts, devices
 from src.base.stage_records import StageRecord
-from src.checkpoints import Checkpoints
 from src.feature_batches import FeatureBatches
 from src.interface import console, params, tracking
+from src.training import fitting, metrics, resuming
+from src.training.checkpoints import Checkpoints
 from stages import given
 
 
@@ -38,11 +39,11 @@ def main() -> None:
                     on_epoch=noted.watching(console.epoch_line("train_frozen", cfg.train_frozen.epochs)),
                     checkpoints=checkpoints,
                 )
-            predict = partial(training.predict, head, batch_size=cfg.train_frozen.batch_size)
+            predict = partial(fitting.predict, head, batch_size=cfg.train_frozen.batch_size)
             predictions, scores = metrics.evaluate("frozen", splits, predict, classes)
             scores |= {"best_epoch": fitted.best_epoch}
             with artifacts.together(noted.confirm):
-                artifacts.save(training.weights(head), "models/frozen_head.pt")
+                artifacts.save(fitting.weights(head), "models/frozen_head.pt")
                 artifacts.save(predictions, "data/predictions/train_frozen.pt")
                 artifacts.write_json(scores, "metrics/train_frozen.json")
                 artifacts.write_csv(fitted.curve, "plots/train_frozen/curves.csv")

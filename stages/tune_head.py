@@ -1,10 +1,11 @@
 """Search for the best head on cached features, judged on validation.  `python -m stages.tune_head`"""
 
-from src import resuming, search
+from src import search
 from src.base import artifacts, devices
 from src.base.stage_records import StageRecord
 from src.feature_batches import FeatureBatches
 from src.interface import console, params, tracking
+from src.training import resuming
 from stages import given
 
 

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src import training
 from src.backbones import Backbone, load_backbone
 from src.base.randomness import generator
 from src.base.splits import Split
@@ -21,10 +20,11 @@ from src.images.image_batches import ImageBatches
 from src.interface import params
 from src.interface.params import Augment, Finetune, Scaling
 from src.interface.params import Backbone as BackboneSettings
-from src.optimizers import EPSILON, build_optimizer
-from src.parameter_groups import parameter_groups
-from src.training import Fitted
-from src.training_loop import Recipe
+from src.training import fitting
+from src.training.fitting import Fitted
+from src.training.loop import Recipe
+from src.training.optimizers import EPSILON, build_optimizer
+from src.training.parameter_groups import parameter_groups
 
 NEUTRAL = 0.5  # the draw that changes nothing: the middle of every symmetric range
 EVERYTHING = {
@@ -143,7 +143,7 @@ def fit(
 ) -> Fitted:
     built = build_optimizer(optimizer, parameter_groups(model, "head", lr=lr, weight_decay=0.01), epsilon=EPSILON)
     settings = Recipe(**({"epochs": 3, "batch_size": 8, "schedule": "cosine"} | recipe))
-    return training.fit(model, built, train, val, settings, seed=seed, advance=quiet)
+    return fitting.fit(model, built, train, val, settings, seed=seed, advance=quiet)
 
 
 def finetune_settings(**changes: Any) -> Finetune:

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from src import comparisons, metrics, numbers, scaling_results, statistics
+from src import comparisons, numbers, scaling_results, statistics
 from src.interface import params
 from src.scaling_results import ScalingResults
+from src.training import metrics
 
 METHODS = {"untrained": 0.0, "nearest_mean": 0.6, "nearest_neighbours": 0.65, "frozen": 0.72, "finetuned": 0.8}
 SIZES = {"train": 1200, "val": 240, "test": 360}

@@ -12,7 +12,7 @@ from torch import Tensor
 from src import baselines
 from src.feature_batches import FeatureBatches
 from src.heads import build_head
-from src.metrics import score
+from src.training.metrics import score
 
 CLASSES = 4
 

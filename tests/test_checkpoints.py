@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.checkpoints import Checkpoints
+from src.training.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,9 +9,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from src import metrics, scaling_sections
+from src import scaling_sections
 from src.comparisons import Comparison, compare, pairs_of, seed_accuracies
 from src.scaling_findings import sentence
+from src.training import metrics
 
 ARMS = ("baseline", "depth", "width", "resolution", "compound")
 

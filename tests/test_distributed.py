@@ -15,14 +15,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src import training
 from src.base import distributed
 from src.base.batches import Batches, shuffle
-from src.checkpoints import Checkpoints
-from src.optimizers import EPSILON, build_optimizer
-from src.parameter_groups import parameter_groups
-from src.steps import Stepper
-from src.training_loop import Loop, Recipe
+from src.training import fitting
+from src.training.checkpoints import Checkpoints
+from src.training.loop import Loop, Recipe
+from src.training.optimizers import EPSILON, build_optimizer
+from src.training.parameter_groups import parameter_groups
+from src.training.steps import Stepper
 from tests.builders import EVERYTHING, augment, convolutional, features, images, quiet, same_state
 
 # Children are forked from a process that has torch imported: one import instead of one each, and no thread to inherit.
@@ -182,9 +182,9 @@ def predictions(count: int) -> dict[str, Tensor]:
     """Of a network, and of one that returns its very inputs: every image's own row."""
     pixels, cached = images(count), features(count, views=1)
     return {
-        "network": training.predict(convolutional(), pixels, 4),
-        "pixels": training.predict(nn.Flatten(), pixels, 4),
-        "features": training.predict(nn.Flatten(), cached, 4),
+        "network": fitting.predict(convolutional(), pixels, 4),
+        "pixels": fitting.predict(nn.Flatten(), pixels, 4),
+        "features": fitting.predict(nn.Flatten(), cached, 4),
     }
 
 
@@ -240,7 +240,7 @@ def whole_run(folder: Path, dying: tuple[int, ...] = (), last: int = 0) -> dict[
 
     groups = parameter_groups(model, "head", lr=0.01, weight_decay=0.01)
     recipe = {"ema_decay": 0.9, "clip_norm": 1.0, "mixup": 0.2, "cutmix": 1.0, "checkpoint_minutes": 0.0}
-    fitted = training.fit(
+    fitted = fitting.fit(
         model,
         build_optimizer("adamw", groups, epsilon=EPSILON),
         images(30, augment=augment(**EVERYTHING)),

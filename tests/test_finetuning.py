@@ -14,7 +14,7 @@ from src import finetuning
 from src.base.randomness import seed_of
 from src.heads import build_head
 from src.interface.params import Finetune
-from src.training_loop import Recipe
+from src.training.loop import Recipe
 from tests.builders import convolutional, finetune_settings, images, load, quiet, same_state
 
 BEST = {"classifier": "deep", "dropout": 0.1}

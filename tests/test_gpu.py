@@ -11,14 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src import finetuning, training
+from src import finetuning
 from src.base import devices, distributed
 from src.feature_batches import FeatureBatches
 from src.heads import build_head, join
 from src.images import augmentation
 from src.images.image_batches import ImageBatches
 from src.interface.params import Augment
-from src.training import Fitted
+from src.training import fitting
+from src.training.fitting import Fitted
 from tests.builders import (
     EVERYTHING,
     augment,
@@ -123,7 +124,7 @@ def pico() -> nn.Sequential:
 def trained(network: nn.Module, data: ImageBatches, **recipe: Any) -> tuple[dict[str, Tensor], Fitted]:
     network = network.to(DEVICE, memory_format=torch.channels_last)
     fitted = fit(network, data, data, **recipe)
-    return training.weights(network), fitted
+    return fitting.weights(network), fitted
 
 
 @pytest.mark.usefixtures("deterministic")
@@ -189,7 +190,7 @@ def process(rank: int, processes: int, port: int, path: Path) -> None:
         data = images(48, device=str(device))
         fitted = fit(network, data, data, **SHORT)
         if distributed.leads():
-            torch.save({"state": training.weights(network), "curve": fitted.curve}, path)
+            torch.save({"state": fitting.weights(network), "curve": fitted.curve}, path)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="a process group of nccl needs a GPU for each process")

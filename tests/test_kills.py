@@ -12,12 +12,12 @@ import psutil
 import pytest
 import torch
 
-from src import training
 from src.base import artifacts
-from src.checkpoints import Checkpoints
-from src.optimizers import EPSILON, build_optimizer
-from src.parameter_groups import parameter_groups
-from src.training_loop import Recipe
+from src.training import fitting
+from src.training.checkpoints import Checkpoints
+from src.training.loop import Recipe
+from src.training.optimizers import EPSILON, build_optimizer
+from src.training.parameter_groups import parameter_groups
 from tests.builders import convolutional, images
 from tests.repository import ROOT, TINY, WITHOUT_SCALING, Repository
 
@@ -43,7 +43,7 @@ def train(folder: Path, *, last: int | None = None) -> None:
     recipe = Recipe(
         epochs=3, batch_size=8, schedule="cosine", mixup=0.2, cutmix=1.0, ema_decay=0.9, checkpoint_minutes=0.0
     )
-    fitted = training.fit(
+    fitted = fitting.fit(
         model,
         build_optimizer("adamw", groups, epsilon=EPSILON),
         images(32),
@@ -53,7 +53,7 @@ def train(folder: Path, *, last: int | None = None) -> None:
         advance=advance,
         checkpoints=Checkpoints(folder),
     )
-    artifacts.save(training.weights(model), folder / "weights.pt")
+    artifacts.save(fitting.weights(model), folder / "weights.pt")
     artifacts.write_csv(fitted.curve, folder / "curve.csv")
 
 

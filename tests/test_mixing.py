@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src import mixing
+from src.training import mixing
 
 
 def pictures(count: int, side: int = 16, channels: int = 3) -> Tensor:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from src.optimizers import EPSILON, build_optimizer
-from src.rmsprop import RMSProp
+from src.training.optimizers import EPSILON, build_optimizer
+from src.training.rmsprop import RMSProp
 
 
 @pytest.mark.parametrize(

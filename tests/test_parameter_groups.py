@@ -7,7 +7,7 @@ from torch import nn
 from src.backbones import load_backbone
 from src.heads import build_head, join
 from src.interface import params
-from src.parameter_groups import check_cover, parameter_groups
+from src.training.parameter_groups import check_cover, parameter_groups
 from src.unfreezing import blocks, grouped
 from tests.builders import backbone_settings, convolutional, finetune_settings, load
 

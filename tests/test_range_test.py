@@ -16,14 +16,15 @@ from dvc.utils.hydra import apply_overrides
 from torch import nn
 
 from recipes.run import overrides
-from src import range_test, rate_figure, training
+from src import range_test, rate_figure
 from src.base import artifacts, splits
 from src.base.batches import shuffle
 from src.heads import build_head
-from src.optimizers import EPSILON, build_optimizer
-from src.parameter_groups import parameter_groups
 from src.range_test import Row
-from src.training_loop import Recipe
+from src.training import fitting
+from src.training.loop import Recipe
+from src.training.optimizers import EPSILON, build_optimizer
+from src.training.parameter_groups import parameter_groups
 from stages import find_lr
 from tests.builders import CHOSEN, convolutional, features, fit, images, quiet, same_state
 
@@ -200,7 +201,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     trained = build_head("deep", width=640, classes=4, dropout=0.3, seed=0)
     splits.save_split(split, "data/images/train.pt")
     artifacts.write_json(CHOSEN, "models/best_head.json")
-    artifacts.save(training.weights(trained), "models/frozen_head.pt")
+    artifacts.save(fitting.weights(trained), "models/frozen_head.pt")
     return tmp_path
 
 

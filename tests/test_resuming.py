@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import resuming
 from src.base import artifacts
+from src.training import resuming
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -69,7 +69,7 @@ def test_whatever_could_change_the_result_finds_no_state(change: str, monkeypatc
     elif change == "device":
         monkeypatch.setattr("src.base.devices.describe", lambda device: {"device": "another", "threads": 2})
     else:
-        monkeypatch.setattr("src.resuming.metadata.version", lambda name: "99")
+        monkeypatch.setattr("src.training.fitting.resuming.metadata.version", lambda name: "99")
     assert folder() != before
 
 

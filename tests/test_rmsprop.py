@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.rmsprop import RMSProp
+from src.training.rmsprop import RMSProp
 
 
 def stepped(optimizer: torch.optim.Optimizer, weight: nn.Parameter, gradients: Iterable[Tensor | None]) -> None:

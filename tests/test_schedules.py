@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from src.schedules import learning_rate_factor
+from src.training.schedules import learning_rate_factor
 
 Build = Callable[[torch.optim.Optimizer], lr_scheduler.LRScheduler]
 SCHEDULES = ["cosine", "step", "exponential", "one_cycle", "constant"]

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src import metrics, scratch_training
+from src import scratch_training
 from src.scratch_training import Result
+from src.training import metrics
 
 
 def curve(*accuracies: float) -> list[dict[str, Any]]:

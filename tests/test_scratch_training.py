@@ -10,16 +10,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src import arms, cost, metrics, scratch_fitting, scratch_training, training
+from src import arms, cost, scratch_fitting, scratch_training
 from src.base.splits import Split
 from src.images.image_batches import ImageBatches
 from src.interface.params import Arm, ScalingAblation
 from src.networks import Model
-from src.optimizers import build_optimizer
-from src.parameter_groups import parameter_groups
 from src.scaling import PAPER
 from src.scratch_training import Result, SeedRuns
-from src.training_loop import Recipe
+from src.training import fitting, metrics
+from src.training.loop import Recipe
+from src.training.optimizers import build_optimizer
+from src.training.parameter_groups import parameter_groups
 from tests.builders import (
     EVERYTHING,
     OFF,
@@ -250,7 +251,7 @@ def test_fit_trains_all_of_the_network_as_the_settings_say() -> None:
     )
     groups = parameter_groups(theirs, "network", lr=0.02, weight_decay=0.3)
     optimizer = build_optimizer("rmsprop", groups, epsilon=0.1)
-    expected = training.fit(theirs, optimizer, data["train"], data["val"], recipe, seed=7, advance=quiet)
+    expected = fitting.fit(theirs, optimizer, data["train"], data["val"], recipe, seed=7, advance=quiet)
     assert same_state(ours.state_dict(), theirs.state_dict())
     assert fitted.curve == expected.curve
     untouched = convolutional().state_dict()

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src import training
 from src.base.distributed import own_part
-from src.optimizers import EPSILON, build_optimizer
-from src.parameter_groups import parameter_groups
-from src.steps import Batch, Step, Stepper
+from src.training import fitting
+from src.training.optimizers import EPSILON, build_optimizer
+from src.training.parameter_groups import parameter_groups
+from src.training.steps import Batch, Step, Stepper
 from tests.builders import convolutional, fit, images, same_state
 
 ROOT = Path(__file__).parent.parent
@@ -155,7 +155,7 @@ def test_a_run_out_of_memory_learns_what_a_run_in_parts_does(capsys: pytest.Capt
 
 def test_predictions_out_of_memory_are_made_in_smaller_parts() -> None:
     data, full = images(21), Full(convolutional(), 4, "forward")
-    torch.testing.assert_close(training.predict(full, data, 16), training.predict(full.inner, data, 4), atol=0, rtol=0)
+    torch.testing.assert_close(fitting.predict(full, data, 16), fitting.predict(full.inner, data, 4), atol=0, rtol=0)
     assert full.sizes == [16, 8, 4, 4, 4, 4, 4, 1]
 
 

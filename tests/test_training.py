@@ -10,15 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src import finetuning, training
-from src.averaging import MovingAverage
+from src import finetuning
 from src.base.batches import shuffle
 from src.feature_batches import FeatureBatches
 from src.heads import build_head
-from src.metrics import score
-from src.schedules import learning_rate_factor
-from src.training import Fitted
-from src.training_loop import Recipe
+from src.training import fitting
+from src.training.averaging import MovingAverage
+from src.training.fitting import Fitted
+from src.training.loop import Recipe
+from src.training.metrics import score
+from src.training.schedules import learning_rate_factor
 from tests.builders import (
     EVERYTHING,
     augment,
@@ -147,7 +148,7 @@ def test_the_model_left_is_that_of_the_best_epoch(ema_decay: float) -> None:
     ranks = [(row["val_accuracy"], -row["val_loss"]) for row in fitted.curve]
     assert fitted.best_epoch == 1 + ranks.index(max(ranks))
     assert fitted.best_epoch < 12
-    assert score(training.predict(model, val, 8), val.labels) == fitted.scores
+    assert score(fitting.predict(model, val, 8), val.labels) == fitted.scores
     best = fitted.curve[fitted.best_epoch - 1]
     assert fitted.scores == {"accuracy": best["val_accuracy"], "loss": best["val_loss"]}
 
@@ -191,7 +192,7 @@ def test_clipping_bounds_the_step_and_a_high_bound_changes_nothing() -> None:
         nn.init.zeros_(model[0].bias)
         optimizer = torch.optim.SGD([{"params": list(model.parameters()), "name": "head", "initial_lr": 1.0}], lr=1.0)
         recipe = Recipe(epochs=1, batch_size=8, schedule="constant", clip_norm=bound)
-        fitted = training.fit(model, optimizer, data, data, recipe, seed=0, advance=quiet)
+        fitted = fitting.fit(model, optimizer, data, data, recipe, seed=0, advance=quiet)
         moved[bound] = (torch.cat([p.detach().flatten() for p in model.parameters()]), fitted.curve[0]["gradient_norm"])
     assert moved[0.01][0].norm().item() == pytest.approx(0.01, rel=1e-3)
     assert torch.equal(moved[1e6][0], moved[0.0][0])
@@ -202,7 +203,7 @@ def test_the_rates_in_the_curve_are_the_peak_times_the_schedule_for_head_and_bac
     settings = finetune_settings(epochs=4)
     model, data = convolutional(), images(30)
     optimizer = finetuning.optimizer(model, settings, lr=0.003)
-    fitted = training.fit(model, optimizer, data, data, Recipe.of(settings), seed=0, advance=quiet)
+    fitted = fitting.fit(model, optimizer, data, data, Recipe.of(settings), seed=0, advance=quiet)
     last_steps = [4 * epoch - 1 for epoch in range(1, 5)]
     factors = [learning_rate_factor("cosine", step, total=16, warmup=4) for step in last_steps]
     assert [row["head_lr"] for row in fitted.curve] == pytest.approx([0.003 * factor for factor in factors])
@@ -224,9 +225,9 @@ def test_a_loss_that_is_not_finite_names_epoch_and_step(bad: float) -> None:
 
 def test_predictions_are_in_stored_order_whatever_the_batch_size_and_use_no_dropout() -> None:
     model, data = convolutional(dropout=0.5), images(21)
-    logits = training.predict(model, data, 5)
+    logits = fitting.predict(model, data, 5)
     assert logits.shape == (21, 4)
-    torch.testing.assert_close(logits, training.predict(model, data, 21), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits, fitting.predict(model, data, 21), atol=1e-5, rtol=1e-5)
     with torch.no_grad():
         torch.testing.assert_close(logits[7:8], model.eval()(next(data.clean(21))[7:8]), atol=1e-5, rtol=1e-5)
 
@@ -255,7 +256,7 @@ def test_validation_is_read_once_an_epoch_and_never_trained_on() -> None:
 
 def test_weights_are_a_copy_each_tensor_contiguous_in_its_own_storage() -> None:
     model = convolutional().to(memory_format=torch.channels_last)
-    kept = training.weights(model)
+    kept = fitting.weights(model)
     assert list(kept) == list(model.state_dict())
     for name, value in model.state_dict().items():
         assert torch.equal(kept[name], value)

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src import training
-from src.checkpoints import Checkpoints
 from src.heads import build_head
-from src.optimizers import EPSILON, build_optimizer
-from src.parameter_groups import parameter_groups
-from src.training import Fitted
-from src.training_loop import Recipe
+from src.training import fitting
+from src.training.checkpoints import Checkpoints
+from src.training.fitting import Fitted
+from src.training.loop import Recipe
+from src.training.optimizers import EPSILON, build_optimizer
+from src.training.parameter_groups import parameter_groups
 from tests.builders import EVERYTHING, augment, convolutional, features, fit, images, same_state, scaling_settings
 
 STEPS = 4  # per epoch, of 30 images in batches of 8
@@ -42,7 +42,7 @@ def run(
 
     groups = parameter_groups(model, "head", lr=0.01, weight_decay=0.01)
     try:
-        fitted = training.fit(
+        fitted = fitting.fit(
             model,
             build_optimizer(optimizer, groups, epsilon=EPSILON),
             train,
@@ -178,7 +178,7 @@ def test_a_broken_state_never_becomes_a_checkpoint_even_where_the_loss_is_looked
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on an accelerator, which is not asked after every step."""
-    monkeypatch.setattr("src.records.Record.due", False)
+    monkeypatch.setattr("src.training.tally.Record.due", False)
     with pytest.raises(FloatingPointError, match=f"epoch 1, step 2 of {STEPS}"):
         run(tmp_path, model=broken_at(2, "gradient"), checkpoint_minutes=1e9)
     assert Checkpoints(tmp_path).state is None

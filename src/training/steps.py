@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
-from src import mixing
 from src.base import distributed
 from src.interface import console
-from src.precision import autocast, loss_scaler
+from src.training import mixing
+from src.training.precision import autocast, loss_scaler
 
 # `dynamic=False` compiles once per shape: two batch sizes, for training alone, and again for each block that unfreezes.
 COMPILED_SHAPES = 64

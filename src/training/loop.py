@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src import mixing
-from src.averaging import MovingAverage
 from src.base import distributed
 from src.base.batches import Batches, batch_sizes
 from src.base.randomness import seed_of
-from src.checkpoints import Checkpoints
 from src.interface import console
-from src.precision import resolve
-from src.records import Record
-from src.schedules import learning_rate_factor
-from src.steps import SMALLEST_PART, Batch, Stepper
+from src.training import mixing
+from src.training.averaging import MovingAverage
+from src.training.checkpoints import Checkpoints
+from src.training.precision import resolve
+from src.training.schedules import learning_rate_factor
+from src.training.steps import SMALLEST_PART, Batch, Stepper
+from src.training.tally import Record
 
 
 @dataclass(frozen=True, kw_only=True)

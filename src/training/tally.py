@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from src.steps import Step
+from src.training.steps import Step
 
 STEPS_BETWEEN_CHECKS = 50  # of an accelerator, which asking after every step would stop
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from src.rmsprop import RMSProp
+from src.training.rmsprop import RMSProp
 
 MOMENTUM = 0.9
 DECAY = 0.9  # of RMSProp's mean square, as in the code of the EfficientNet paper (arXiv:1905.11946)
