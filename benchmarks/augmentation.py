@@ -24,7 +24,7 @@ from benchmarks import timing
 from src.images import augmentation
 from src.images.augmentation import View
 from src.interface import params
-from src.weights import IMAGENET_MEAN, IMAGENET_STD
+from src.models.weights import IMAGENET_MEAN, IMAGENET_STD
 
 STORED = 32
 PLAN = (  # resolution, images, batch size, targets against torchvision and kornia

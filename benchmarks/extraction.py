@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import timing
-from src import backbones, features
+from src import features
 from src.base import devices
 from src.images.augmentation import View
 from src.images.image_batches import ImageBatches
 from src.interface import params
+from src.models import backbones
 from src.training.precision import autocast
 
 TARGET = 0.9

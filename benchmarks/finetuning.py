@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from benchmarks import timing
 from benchmarks.extraction import random_images
-from src import backbones, finetuning
+from src import finetuning
 from src.base import devices
 from src.base.batches import Batches
-from src.heads import build_head, join
 from src.images.augmentation import View
 from src.interface import params
+from src.models import backbones
+from src.models.heads import build_head, join
 from src.training.fitting import fit
 from src.training.loop import Recipe
 from src.training.precision import autocast

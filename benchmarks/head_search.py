@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from benchmarks import timing
 from benchmarks.extraction import PRECISION, extraction, random_images
-from src import backbones, features
+from src import features
 from src.base import devices
 from src.feature_batches import FeatureBatches
-from src.heads import build_head
 from src.images.image_batches import ImageBatches
 from src.interface import params
+from src.models import backbones
+from src.models.heads import build_head
 from src.search import draw, search_heads
 from src.training.fitting import fit
 from src.training.loop import Recipe

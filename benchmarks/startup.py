@@ -17,10 +17,10 @@ from pathlib import Path
 from benchmarks import timing
 from benchmarks.finetuning import CLASSES
 from benchmarks.memory import write_data
-from src import backbones
 from src.base import artifacts
-from src.heads import build_head
 from src.interface import params
+from src.models import backbones
+from src.models.heads import build_head
 from src.training import fitting
 from tests.repository import Repository
 

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from benchmarks.timing import machine
-from src import arms, cost, scaling_grid, scaling_search, speed
-from src.backbones import load_backbone
+from src import arms, scaling_grid, scaling_search
 from src.base import devices
 from src.expectations import CLASSES, IMAGES
 from src.interface import params
+from src.models import cost, speed
+from src.models.backbones import load_backbone
 from src.scaling import PAPER
 
 BACKWARD = 2  # times the forward pass's operations

@@ -6,7 +6,7 @@ paper (arXiv:1905.11946) counts them.
 
 import math
 
-from src.efficientnet import B0_TABLE, Stage, layout
+from src.models.efficientnet import B0_TABLE, Stage, layout
 
 IMAGE_CHANNELS = 3
 STEM_KERNEL = 3

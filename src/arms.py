@@ -9,8 +9,8 @@ from functools import partial
 from src import arithmetic
 from src.cost_matching import AXES, plan_arms
 from src.interface.params import Arm, Scaling, ScalingAblation
+from src.models.references import build_reference
 from src.networks import Model, scaled
-from src.references import build_reference
 from src.scaling import Coefficients
 
 

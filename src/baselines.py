@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.feature_batches import FeatureBatches
-from src.heads import build_head
+from src.models.heads import build_head
 from src.training.metrics import score
 
 TEMPERATURE = 0.07  # of the neighbours' votes, as in Wu et al., arXiv:1805.01978

@@ -7,11 +7,12 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from src import arms, cost, features, networks, scaling_grid
-from src.backbones import load_backbone
+from src import arms, features, networks, scaling_grid
 from src.base import devices
 from src.interface import console
 from src.interface.params import AXES, Params
+from src.models import cost
+from src.models.backbones import load_backbone
 from src.networks import Plan, relative_cost
 from src.scaling import PAPER
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from src.backbones import Backbone
 from src.base.batches import Batches
 from src.base.randomness import seed_of
-from src.heads import build_head, join
 from src.interface.params import Finetune
+from src.models.backbones import Backbone
+from src.models.heads import build_head, join
 from src.training.checkpoints import Checkpoints
 from src.training.fitting import Fitted, fit
 from src.training.loop import Recipe

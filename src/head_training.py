@@ -7,7 +7,7 @@ from torch import nn
 
 from src.base.randomness import seed_of
 from src.feature_batches import FeatureBatches
-from src.heads import build_head
+from src.models.heads import build_head
 from src.training.checkpoints import Checkpoints
 from src.training.fitting import Fitted, fit
 from src.training.loop import Recipe

@@ -9,10 +9,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from src import cost, scratch_fitting
+from src import scratch_fitting
 from src.base import artifacts
 from src.images.image_batches import ImageBatches
 from src.interface.params import Scaling
+from src.models import cost
 from src.networks import Model, Plan, scaled
 from src.scaling import PAPER
 from src.scaling_grid import Candidate

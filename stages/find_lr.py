@@ -5,10 +5,11 @@ No stage of dvc.yaml: it decides nothing, and the network that it trains is thro
 
 from pathlib import Path
 
-from src import backbones, finetuning, range_test, rate_figure
+from src import finetuning, range_test, rate_figure
 from src.base import artifacts, devices, splits
 from src.images.image_batches import ImageBatches
 from src.interface import console, params
+from src.models import backbones
 from src.training.loop import Recipe
 
 IMAGES, HEAD, HEAD_WEIGHTS = "data/images/train.pt", "models/best_head.json", "models/frozen_head.pt"

@@ -2,16 +2,17 @@
 
 from functools import partial
 
-from src import backbones, finetuning
+from src import finetuning
 from src.base import artifacts, devices, distributed
 from src.base.splits import load_split
 from src.base.stage_records import StageRecord
 from src.images.image_batches import ImageBatches
 from src.interface import console, params, tracking
+from src.models import backbones
+from src.models.weights import weights_file
 from src.training import fitting, metrics
 from src.training.checkpoints import Checkpoints
 from src.training.resuming import held
-from src.weights import weights_file
 from stages import given
 
 IMAGES = {"train": "data/images/train.pt", "val": "data/images/val.pt", "test": "data/images/test.pt"}

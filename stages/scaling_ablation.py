@@ -3,13 +3,14 @@
 import sys
 from functools import partial
 
-from src import arms, cost, scaling, scratch_fitting, speed
+from src import arms, scaling, scratch_fitting
 from src import scratch_training as training
 from src.base import artifacts, devices, distributed
 from src.base.splits import load_split
 from src.base.stage_records import StageRecord
 from src.images.image_batches import ImageBatches
 from src.interface import console, params, tracking
+from src.models import cost, speed
 from src.training import metrics
 from src.training.resuming import held
 from stages import given

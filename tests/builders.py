@@ -9,17 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.backbones import Backbone, load_backbone
 from src.base.randomness import generator
 from src.base.splits import Split
 from src.feature_batches import FeatureBatches
-from src.heads import build_head, join
 from src.images import augmentation
 from src.images.augmentation import COLUMNS, View
 from src.images.image_batches import ImageBatches
 from src.interface import params
 from src.interface.params import Augment, Finetune, Scaling
 from src.interface.params import Backbone as BackboneSettings
+from src.models.backbones import Backbone, load_backbone
+from src.models.heads import build_head, join
 from src.training import fitting
 from src.training.fitting import Fitted
 from src.training.loop import Recipe

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
 
-from src import arms, cost, networks
-from src.efficientnet import PUBLISHED
+from src import arms, networks
 from src.interface.params import AXES, REFERENCES, Arm, ScalingAblation
+from src.models import cost
+from src.models.efficientnet import PUBLISHED
 from src.networks import Model, Plan
 from src.scaling import PAPER
 from tests.builders import PICO, same_state, scaling_settings

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from src import baselines
 from src.feature_batches import FeatureBatches
-from src.heads import build_head
+from src.models.heads import build_head
 from src.training.metrics import score
 
 CLASSES = 4

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model_weights
 
-from src import cost, speed
-from src.backbones import load_backbone
 from src.interface import params
+from src.models import cost, speed
+from src.models.backbones import load_backbone
 from tests.builders import PICO, convolutional, same_state
 
 CPU = torch.device("cpu")

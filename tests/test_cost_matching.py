@@ -10,12 +10,12 @@ from typing import Literal
 
 import pytest
 
-from src import cost
 from src.arithmetic import multiply_adds
 from src.cost_matching import plan_arms
-from src.efficientnet import BASES, build
 from src.interface import params
 from src.interface.params import AXES, Scaling, ScalingAblation
+from src.models import cost
+from src.models.efficientnet import BASES, build
 from src.networks import Plan, relative_cost
 from src.scaling import PAPER, Coefficients
 

@@ -12,8 +12,8 @@ from torchvision.ops import StochasticDepth
 
 from src import finetuning
 from src.base.randomness import seed_of
-from src.heads import build_head
 from src.interface.params import Finetune
+from src.models.heads import build_head
 from src.training.loop import Recipe
 from tests.builders import convolutional, finetune_settings, images, load, quiet, same_state
 

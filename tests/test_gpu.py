@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from src import finetuning
 from src.base import devices, distributed
 from src.feature_batches import FeatureBatches
-from src.heads import build_head, join
 from src.images import augmentation
 from src.images.image_batches import ImageBatches
 from src.interface.params import Augment
+from src.models.heads import build_head, join
 from src.training import fitting
 from src.training.fitting import Fitted
 from tests.builders import (

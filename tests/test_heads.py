@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from src.heads import build_head, join
+from src.models.heads import build_head, join
 
 
 def head(classifier: str, seed: int = 0) -> nn.Sequential:

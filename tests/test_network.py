@@ -4,9 +4,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from src import backbones
 from src.data import datasets
 from src.interface import params
+from src.models import backbones
 
 pytestmark = pytest.mark.network
 MIRRORS = [(url, archive.size) for table in datasets.OFFICIAL.values() for archive in table for url in archive.urls]

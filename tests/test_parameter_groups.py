@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from src.backbones import load_backbone
-from src.heads import build_head, join
 from src.interface import params
+from src.models.backbones import load_backbone
+from src.models.heads import build_head, join
 from src.training.parameter_groups import check_cover, parameter_groups
 from src.unfreezing import blocks, grouped
 from tests.builders import backbone_settings, convolutional, finetune_settings, load

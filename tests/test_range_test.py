@@ -19,7 +19,7 @@ from recipes.run import overrides
 from src import range_test, rate_figure
 from src.base import artifacts, splits
 from src.base.batches import shuffle
-from src.heads import build_head
+from src.models.heads import build_head
 from src.range_test import Row
 from src.training import fitting
 from src.training.loop import Recipe

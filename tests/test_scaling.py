@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import StochasticDepth
 
-from src import arithmetic, efficientnet, scaling
+from src import arithmetic, scaling
+from src.models import efficientnet
 from tests.builders import same_state
 
 B7 = "efficientnet_b7"

@@ -10,10 +10,10 @@ from typing import Literal
 import pytest
 from torchvision.models.efficientnet import MBConvConfig
 
-from src import cost
-from src.efficientnet import B0_TABLE, BASES, build, layout
 from src.interface import params
 from src.interface.params import Scaling, ScalingSearch
+from src.models import cost
+from src.models.efficientnet import B0_TABLE, BASES, build, layout
 from src.scaling import Coefficients
 from src.scaling_grid import Candidate, candidates
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from src import cost, scaling, scaling_search, scratch_fitting
+from src import scaling, scaling_search, scratch_fitting
 from src.images.image_batches import ImageBatches
 from src.interface.params import Scaling, ScalingSearch
+from src.models import cost
 from src.networks import Model, Plan, scaled
 from src.scaling import PAPER, Coefficients
 from src.scaling_grid import Candidate, candidates

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src import arms, cost, scratch_fitting, scratch_training
+from src import arms, scratch_fitting, scratch_training
 from src.base.splits import Split
 from src.images.image_batches import ImageBatches
 from src.interface.params import Arm, ScalingAblation
+from src.models import cost
 from src.networks import Model
 from src.scaling import PAPER
 from src.scratch_training import Result, SeedRuns

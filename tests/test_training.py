@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from src import finetuning
 from src.base.batches import shuffle
 from src.feature_batches import FeatureBatches
-from src.heads import build_head
+from src.models.heads import build_head
 from src.training import fitting
 from src.training.averaging import MovingAverage
 from src.training.fitting import Fitted

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.heads import build_head
+from src.models.heads import build_head
 from src.training import fitting
 from src.training.checkpoints import Checkpoints
 from src.training.fitting import Fitted

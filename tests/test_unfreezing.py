@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src import finetuning
-from src.heads import build_head, join
+from src.models.heads import build_head, join
 from src.unfreezing import blocks, unfreezer
 from tests.builders import convolutional, finetune_settings, load
 

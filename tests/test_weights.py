@@ -20,10 +20,10 @@ from torchvision.models import WeightsEnum
 from torchvision.models._api import Weights
 from torchvision.transforms._presets import ImageClassification
 
-from src import backbones
 from src.base import artifacts
 from src.images.augmentation import View
-from src.weights import _download
+from src.models import backbones
+from src.models.weights import _download
 from tests.builders import PICO, SHIPPED, backbone_settings, load, same_state
 
 

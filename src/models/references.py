@@ -3,8 +3,8 @@
 import torchvision
 from torch import nn
 
-from src import efficientnet
-from src.efficientnet import BASES
+from src.models import efficientnet
+from src.models.efficientnet import BASES
 
 
 def build_reference(name: str, *, classes: int) -> nn.Module:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.cost import CHANNELS
+from src.models.cost import CHANNELS
 from src.training.precision import autocast, loss_scaler
 from src.training.steps import SMALLEST_PART, is_out_of_memory
 

@@ -9,12 +9,12 @@ import torch
 import torchvision
 from torch import nn
 
-from src import efficientnet
 from src.base import artifacts
 from src.base.randomness import seed_of
 from src.images.augmentation import View
 from src.interface.params import Backbone as BackboneParams
-from src.weights import PICO, default_view, load_without_classifier, read_weights, weights_file
+from src.models import efficientnet
+from src.models.weights import PICO, default_view, load_without_classifier, read_weights, weights_file
 
 
 @dataclass(frozen=True, kw_only=True)
