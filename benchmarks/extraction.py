@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import timing
-from src import features
 from src.base import devices
 from src.images.augmentation import View
 from src.images.image_batches import ImageBatches
 from src.interface import params
 from src.models import backbones
 from src.training.precision import autocast
+from src.transfer import features
 
 TARGET = 0.9
 PRECISION = "auto"  # as the stage: bfloat16 on a GPU that has it, else float32

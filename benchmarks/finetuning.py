@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from benchmarks import timing
 from benchmarks.extraction import random_images
-from src import finetuning
 from src.base import devices
 from src.base.batches import Batches
 from src.images.augmentation import View
@@ -30,6 +29,7 @@ from src.models.heads import build_head, join
 from src.training.fitting import fit
 from src.training.loop import Recipe
 from src.training.precision import autocast
+from src.transfer import finetuning
 
 TARGET = 0.95
 PLAN = (("efficientnet_pico", 64, 100), ("efficientnet_b0", 64, 30))  # backbone, resolution, steps

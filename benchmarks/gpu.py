@@ -26,13 +26,13 @@ from benchmarks.extraction import extraction, random_images
 from benchmarks.finetuning import Rendered, fit_loop, random_network
 from benchmarks.loaders import plain_loop, torchvision_loader
 from benchmarks.timing import Windows
-from src import features
 from src.base import devices
 from src.base.batches import Batches
 from src.images.augmentation import View
 from src.images.image_batches import ImageBatches
 from src.interface import params
 from src.models import backbones
+from src.transfer import features
 
 PLAN = (("efficientnet_b0", 224, 8000, 10_000), ("efficientnet_b1", 240, 5000, 6500))  # targets: eager, compiled
 STEP_TARGET, EXTRACTION_TARGET, LOADER_TARGET = 0.95, 25_000, 5

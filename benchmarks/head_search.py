@@ -21,19 +21,19 @@ from torch import Tensor, nn
 
 from benchmarks import timing
 from benchmarks.extraction import PRECISION, extraction, random_images
-from src import features
 from src.base import devices
-from src.feature_batches import FeatureBatches
 from src.images.image_batches import ImageBatches
 from src.interface import params
 from src.models import backbones
 from src.models.heads import build_head
-from src.search import draw, search_heads
 from src.training.fitting import fit
 from src.training.loop import Recipe
 from src.training.optimizers import EPSILON, build_optimizer
 from src.training.parameter_groups import parameter_groups
 from src.training.precision import autocast
+from src.transfer import features
+from src.transfer.feature_batches import FeatureBatches
+from src.transfer.head_search import draw, search_heads
 
 TARGET = 20
 BACKBONE = params.Backbone(name="efficientnet_b0", weights="random", resolution=64)

@@ -26,11 +26,11 @@ from torch import Tensor
 
 from benchmarks import timing
 from benchmarks.finetuning import CLASSES, bare_loop, fit_loop, random_network
-from src import finetuning
 from src.base import devices, splits
 from src.base.splits import Split
 from src.images.image_batches import ImageBatches
 from src.interface import params
+from src.transfer import finetuning
 
 NAME, RESOLUTION, SIDE = "efficientnet_b0", 64, 32
 COUNT, STEPS, REPEATS = 50_000, 6, 3

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from src import arms, features, networks, scaling_grid
+from src import arms, networks, scaling_grid
 from src.base import devices
 from src.interface import console
 from src.interface.params import AXES, Params
@@ -15,6 +15,7 @@ from src.models import cost
 from src.models.backbones import load_backbone
 from src.networks import Plan, relative_cost
 from src.scaling import PAPER
+from src.transfer import features
 
 BATCH = 8  # images in a measured step
 CLASSES = 10  # nobody has counted them yet, and they hardly matter

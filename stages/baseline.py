@@ -1,11 +1,11 @@
 """Classify the cached features without any training.  `python -m stages.baseline`"""
 
-from src import baselines
 from src.base import artifacts, devices
 from src.base.stage_records import StageRecord
-from src.feature_batches import FeatureBatches
 from src.interface import console, params, tracking
 from src.training import metrics
+from src.transfer import baselines
+from src.transfer.feature_batches import FeatureBatches
 from stages import given
 
 

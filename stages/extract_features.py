@@ -2,12 +2,12 @@
 
 import time
 
-from src import features
 from src.base import artifacts, devices, splits
 from src.base.stage_records import StageRecord
 from src.images.image_batches import ImageBatches
 from src.interface import console, params, tracking
 from src.models import backbones
+from src.transfer import features
 from stages import given
 
 SECONDS = 5.0  # between two looks at whether something was edited

@@ -5,12 +5,13 @@ No stage of dvc.yaml: it decides nothing, and the network that it trains is thro
 
 from pathlib import Path
 
-from src import finetuning, range_test, rate_figure
+from src import rate_figure
 from src.base import artifacts, devices, splits
 from src.images.image_batches import ImageBatches
 from src.interface import console, params
 from src.models import backbones
 from src.training.loop import Recipe
+from src.transfer import finetuning, rate_finding
 
 IMAGES, HEAD, HEAD_WEIGHTS = "data/images/train.pt", "models/best_head.json", "models/frozen_head.pt"
 BEFORE = "run `dvc repro train_frozen` first"
@@ -35,9 +36,9 @@ def main() -> None:
         raise ValueError(f"{HEAD_WEIGHTS} is no head for {cfg.backbone.name} on these images: {BEFORE}") from None
     optimizer, recipe = finetuning.optimizer(network, cfg.finetune, lr=cfg.lr), Recipe.of(cfg.finetune)
     with console.progress(STEPS * recipe.batch_size, "images", "find_lr") as bar:
-        rows = range_test.run(network, optimizer, train, recipe, seed=cfg.seed, steps=STEPS, advance=bar.advance)
+        rows = rate_finding.run(network, optimizer, train, recipe, seed=cfg.seed, steps=STEPS, advance=bar.advance)
     artifacts.write_csv(rows, "plots/find_lr/curve.csv")
-    rate = float(f"{range_test.suggest(rows):.2g}")
+    rate = float(f"{rate_finding.suggest(rows):.2g}")
     artifacts.write_text(rate_figure.range_test(rows, rate), "plots/find_lr/curve.svg")
     console.say(f"find_lr: the loss falls fastest at lr {rate:g}; try: dvc exp run -S lr={rate:g}")
 

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-from src import finetuning
 from src.base import artifacts, devices, distributed
 from src.base.splits import load_split
 from src.base.stage_records import StageRecord
@@ -13,6 +12,7 @@ from src.models.weights import weights_file
 from src.training import fitting, metrics
 from src.training.checkpoints import Checkpoints
 from src.training.resuming import held
+from src.transfer import finetuning
 from stages import given
 
 IMAGES = {"train": "data/images/train.pt", "val": "data/images/val.pt", "test": "data/images/test.pt"}

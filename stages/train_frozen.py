@@ -2,13 +2,13 @@
 
 from functools import partial
 
-from src import head_training
 from src.base import artifacts, devices
 from src.base.stage_records import StageRecord
-from src.feature_batches import FeatureBatches
 from src.interface import console, params, tracking
 from src.training import fitting, metrics, resuming
 from src.training.checkpoints import Checkpoints
+from src.transfer import head_training
+from src.transfer.feature_batches import FeatureBatches
 from stages import given
 
 

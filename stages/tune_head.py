@@ -1,11 +1,11 @@
 """Search for the best head on cached features, judged on validation.  `python -m stages.tune_head`"""
 
-from src import search
 from src.base import artifacts, devices
 from src.base.stage_records import StageRecord
-from src.feature_batches import FeatureBatches
 from src.interface import console, params, tracking
 from src.training import resuming
+from src.transfer import head_search
+from src.transfer.feature_batches import FeatureBatches
 from stages import given
 
 
@@ -20,9 +20,11 @@ def main() -> None:
         with resuming.held("tune_head", noted.identity(), device) as folder:
             journal = folder / "trials.jsonl"
             images_per_trial = cfg.tune_head.epochs * len(train.labels)
-            total, done = (count * images_per_trial for count in (cfg.tune_head.trials, len(search.finished(journal))))
+            total, done = (
+                count * images_per_trial for count in (cfg.tune_head.trials, len(head_search.finished(journal)))
+            )
             with console.progress(total, "images", "tune_head", start=done) as bar:
-                trials = search.search_heads(
+                trials = head_search.search_heads(
                     cfg.tune_head,
                     train,
                     val,
@@ -31,8 +33,8 @@ def main() -> None:
                     advance=bar.advance,
                     on_epoch=noted.watch,
                 )
-            best = search.best_of(trials)
-            shares = search.importances(cfg.tune_head, trials, seed=cfg.seed)
+            best = head_search.best_of(trials)
+            shares = head_search.importances(cfg.tune_head, trials, seed=cfg.seed)
             found = {
                 "val": {"accuracy": best["val_accuracy"], "loss": best["val_loss"]},
                 "best_trial": best["trial"],
@@ -41,8 +43,8 @@ def main() -> None:
             with artifacts.together(noted.confirm):
                 artifacts.write_json(best["head"], "models/best_head.json")
                 artifacts.write_json(found, "metrics/tune_head.json")
-                artifacts.write_csv(search.trial_rows(trials), "plots/tune_head/trials.csv")
-                artifacts.write_csv(search.curve_rows(trials), "plots/tune_head/curves.csv")
+                artifacts.write_csv(head_search.trial_rows(trials), "plots/tune_head/trials.csv")
+                artifacts.write_csv(head_search.curve_rows(trials), "plots/tune_head/curves.csv")
                 artifacts.write_csv(
                     [{"parameter": k, "importance": v} for k, v in shares.items()], "plots/tune_head/importances.csv"
                 )

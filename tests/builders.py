@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from src.base.randomness import generator
 from src.base.splits import Split
-from src.feature_batches import FeatureBatches
 from src.images import augmentation
 from src.images.augmentation import COLUMNS, View
 from src.images.image_batches import ImageBatches
@@ -25,6 +24,7 @@ from src.training.fitting import Fitted
 from src.training.loop import Recipe
 from src.training.optimizers import EPSILON, build_optimizer
 from src.training.parameter_groups import parameter_groups
+from src.transfer.feature_batches import FeatureBatches
 
 NEUTRAL = 0.5  # the draw that changes nothing: the middle of every symmetric range
 EVERYTHING = {

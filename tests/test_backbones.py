@@ -7,10 +7,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from src import features
 from src.images.augmentation import View
 from src.interface.params import BACKBONES
 from src.models import backbones
+from src.transfer import features
 from tests.builders import PICO, SHIPPED, backbone_settings, load, same_state
 
 # Feature width and native resolution, from the papers and torchvision's documentation.

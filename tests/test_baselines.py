@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
-from src import baselines
-from src.feature_batches import FeatureBatches
 from src.models.heads import build_head
 from src.training.metrics import score
+from src.transfer import baselines
+from src.transfer.feature_batches import FeatureBatches
 
 CLASSES = 4
 

@@ -12,9 +12,9 @@ from torch.overrides import TorchFunctionMode
 
 from src.base import batches
 from src.base.randomness import generator, seed_of
-from src.feature_batches import FeatureBatches
 from src.images import augmentation
 from src.images.image_batches import ImageBatches
+from src.transfer.feature_batches import FeatureBatches
 from tests.builders import EVERYTHING, augment, images
 
 

@@ -9,8 +9,8 @@ import torch
 
 from benchmarks import finetuning, gpu, head_search, loaders, memory, startup, study, timing, traffic
 from benchmarks.timing import REPEATS, Windows
-from src import features
 from src.interface import params
+from src.transfer import features
 from tests.builders import load
 from tests.repository import ROOT, Repository
 

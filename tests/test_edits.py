@@ -34,9 +34,9 @@ PUT_BACK = "all is again as it was when the stage began, and its result will cou
 REFUSAL = "so nothing was written: put it back and run this again, and this run counts (what was trained is kept)"
 # Of each stage: a value, a file of code and an input to edit.
 TARGETS = {
-    "tune_head": ("  trials: 6", "src/search.py", "data/features/val.pt"),
-    "train_frozen": ("  batch_size: 128", "src/head_training.py", "models/best_head.json"),
-    "finetune": ("lr: 0.003", "src/finetuning.py", "data/images/val.pt"),
+    "tune_head": ("  trials: 6", "src/transfer/head_search.py", "data/features/val.pt"),
+    "train_frozen": ("  batch_size: 128", "src/transfer/head_training.py", "models/best_head.json"),
+    "finetune": ("lr: 0.003", "src/transfer/finetuning.py", "data/images/val.pt"),
     "scaling_search": ("  tolerance: 0.02", "src/scaling_grid.py", "data/images/val.pt"),
     ARM: ("  width: {}", "src/arms.py", "models/coefficients.json"),
 }
@@ -373,7 +373,10 @@ def finished(sample: Repository, tmp_path: Path) -> Repository:
 
 EDITS_AT_IMPORT = {
     "params.yaml": (".replace('neighbours: 20', 'neighbours: 21')", "baseline.neighbours was 20 when this stage began"),
-    "src/baselines.py": (" + '# edited'", "src/baselines.py changed while this stage was starting: run it again"),
+    "src/transfer/baselines.py": (
+        " + '# edited'",
+        "src/transfer/baselines.py changed while this stage was starting: run it again",
+    ),
 }
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from src import features
 from src.base import artifacts
+from src.transfer import features
 from tests.builders import EVERYTHING, SHIPPED, augment, images, load, same_state
 
 PHOTOS = images(7, augment=augment(**EVERYTHING), resolution=32)

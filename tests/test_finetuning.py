@@ -10,11 +10,11 @@ import torchvision
 from torch import nn
 from torchvision.ops import StochasticDepth
 
-from src import finetuning
 from src.base.randomness import seed_of
 from src.interface.params import Finetune
 from src.models.heads import build_head
 from src.training.loop import Recipe
+from src.transfer import finetuning
 from tests.builders import convolutional, finetune_settings, images, load, quiet, same_state
 
 BEST = {"classifier": "deep", "dropout": 0.1}

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src import finetuning
 from src.base import devices, distributed
-from src.feature_batches import FeatureBatches
 from src.images import augmentation
 from src.images.image_batches import ImageBatches
 from src.interface.params import Augment
 from src.models.heads import build_head, join
 from src.training import fitting
 from src.training.fitting import Fitted
+from src.transfer import finetuning
+from src.transfer.feature_batches import FeatureBatches
 from tests.builders import (
     EVERYTHING,
     augment,

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from src.base.randomness import generator
-from src.feature_batches import FeatureBatches
-from src.head_training import fit_head
+from src.transfer.feature_batches import FeatureBatches
+from src.transfer.head_training import fit_head
 from tests.builders import CHOSEN, features, quiet
 
 

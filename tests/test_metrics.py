@@ -7,8 +7,8 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor
 
-from src.feature_batches import FeatureBatches
 from src.training import metrics
+from src.transfer.feature_batches import FeatureBatches
 
 
 def logits_and_labels(count: int = 200, classes: int = 5) -> tuple[Tensor, Tensor]:

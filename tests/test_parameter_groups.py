@@ -8,7 +8,7 @@ from src.interface import params
 from src.models.backbones import load_backbone
 from src.models.heads import build_head, join
 from src.training.parameter_groups import check_cover, parameter_groups
-from src.unfreezing import blocks, grouped
+from src.transfer.strategies import blocks, grouped
 from tests.builders import backbone_settings, convolutional, finetune_settings, load
 
 RESNET = ["conv1", "layer1", "layer2", "layer3", "layer4"]

@@ -24,7 +24,7 @@ ONLY_IN = {
     "mlflow": {"src/interface/tracking.py"},
     "matplotlib": {"src/figure_style.py", "src/plots.py", "src/rate_figure.py", "src/scaling_plots.py"},
     "yaml": {"src/interface/checking.py", "stages/given.py"},
-    "optuna": {"src/search.py"},
+    "optuna": {"src/transfer/head_search.py"},
     "sklearn": {"src/data/datasets.py"},
     "tqdm": {"src/interface/console.py"},
     "jinja2": {"src/pages.py"},

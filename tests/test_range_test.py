@@ -16,15 +16,16 @@ from dvc.utils.hydra import apply_overrides
 from torch import nn
 
 from recipes.run import overrides
-from src import range_test, rate_figure
+from src import rate_figure
 from src.base import artifacts, splits
 from src.base.batches import shuffle
 from src.models.heads import build_head
-from src.range_test import Row
 from src.training import fitting
 from src.training.loop import Recipe
 from src.training.optimizers import EPSILON, build_optimizer
 from src.training.parameter_groups import parameter_groups
+from src.transfer import rate_finding
+from src.transfer.rate_finding import Row
 from stages import find_lr
 from tests.builders import CHOSEN, convolutional, features, fit, images, quiet, same_state
 
@@ -42,7 +43,7 @@ def sgd(model: nn.Module, lr: float = 0.1) -> torch.optim.Optimizer:
 
 def tried(model: nn.Module | None = None, **settings: Any) -> list[Row]:
     model = model or head()
-    return range_test.run(model, sgd(model), features(40), RECIPE, **({"seed": 0, "advance": quiet} | settings))
+    return rate_finding.run(model, sgd(model), features(40), RECIPE, **({"seed": 0, "advance": quiet} | settings))
 
 
 def curve(*smoothed: float, low: float = 1e-6, high: float = 1.0) -> list[Row]:
@@ -63,7 +64,7 @@ def test_rates_rise_geometrically_from_low_to_high() -> None:
 def test_losses_are_those_of_a_plain_loop_over_one_epoch_after_the_other() -> None:
     ours, theirs = convolutional(), convolutional().train()
     data, rates = images(30), np.geomspace(1e-4, 0.05, 10)  # 4 batches an epoch
-    rows = range_test.run(ours, sgd(ours), data, RECIPE, seed=0, low=1e-4, high=0.05, steps=10, advance=quiet)
+    rows = rate_finding.run(ours, sgd(ours), data, RECIPE, seed=0, low=1e-4, high=0.05, steps=10, advance=quiet)
     optimizer = torch.optim.SGD(theirs.parameters(), lr=1.0, momentum=0.9)
     batches = [batch for epoch in (1, 2, 3) for batch in data.shuffled(epoch, 8)]
     for row, rate, (inputs, labels) in zip(rows, rates, batches, strict=False):
@@ -79,7 +80,7 @@ def test_losses_are_those_of_a_plain_loop_over_one_epoch_after_the_other() -> No
 def test_the_smoothed_loss_is_the_mean_of_all_so_far_with_weights_that_decay() -> None:
     rows = tried(low=1e-4, high=1e-1, steps=40)
     losses = np.array([row["loss"] for row in rows])
-    assert range_test.smoothing(40) == 0.75
+    assert rate_finding.smoothing(40) == 0.75
     for step, row in enumerate(rows):
         weights = 0.75 ** np.arange(step, -1, -1)
         assert row["smoothed"] == pytest.approx((weights * losses[: step + 1]).sum() / weights.sum(), rel=1e-12)
@@ -89,7 +90,7 @@ def test_the_smoothed_loss_is_the_mean_of_all_so_far_with_weights_that_decay() -
 def test_the_average_looks_back_over_a_tenth_of_the_test_and_never_over_more_than_fastais_50_steps(
     steps: int, decay: float
 ) -> None:
-    assert range_test.smoothing(steps) == pytest.approx(decay)
+    assert rate_finding.smoothing(steps) == pytest.approx(decay)
 
 
 def test_rates_of_groups_keep_their_ratio_and_the_highest_is_the_one_that_is_tried() -> None:
@@ -101,7 +102,7 @@ def test_rates_of_groups_keep_their_ratio_and_the_highest_is_the_one_that_is_tri
     optimizer.register_step_pre_hook(
         lambda stepped, *_: seen.append({group["name"]: group["lr"] for group in stepped.param_groups})
     )
-    rows = range_test.run(model, optimizer, images(24), RECIPE, seed=0, low=1e-4, high=1e-1, steps=7, advance=quiet)
+    rows = rate_finding.run(model, optimizer, images(24), RECIPE, seed=0, low=1e-4, high=1e-1, steps=7, advance=quiet)
     assert [rates["head"] for rates in seen] == pytest.approx([row["learning_rate"] for row in rows])
     assert [rates["backbone"] / rates["head"] for rates in seen] == pytest.approx([0.2] * 7)
 
@@ -118,7 +119,7 @@ def test_the_test_ends_before_a_loss_that_is_not_finite() -> None:
     data, model, told = features(40), head(), []
     data.features[:] = torch.where(torch.arange(40).view(1, -1, 1) == 7, torch.nan, data.features)
     order = [7 in index.tolist() for index in shuffle(40, 8, data.seed, 1)]
-    rows = range_test.run(model, sgd(model), data, RECIPE, seed=0, low=1e-4, high=1e-3, advance=told.append)
+    rows = rate_finding.run(model, sgd(model), data, RECIPE, seed=0, low=1e-4, high=1e-3, advance=told.append)
     assert len(rows) == len(told) == order.index(True)
 
 
@@ -132,21 +133,21 @@ def test_everything_trains_in_place_and_the_seed_alone_decides_how() -> None:
 
 
 def test_a_curve_in_closed_form_gives_the_rate_where_it_is_steepest() -> None:
-    assert range_test.suggest(curve(*falling())) == pytest.approx(1e-3)
-    assert range_test.suggest(curve(*falling(steepest=1e-2))) == pytest.approx(1e-2)
+    assert rate_finding.suggest(curve(*falling())) == pytest.approx(1e-3)
+    assert rate_finding.suggest(curve(*falling(steepest=1e-2))) == pytest.approx(1e-2)
 
 
 def test_steeper_falls_at_the_first_rates_and_after_the_minimum_do_not_count() -> None:
     losses = falling()
     losses[0] = 30.0
     after = [6.0] * 6 + [1.1] * 6
-    assert range_test.suggest(curve(*losses, *after, high=10 ** (72 / 10 - 6))) == pytest.approx(1e-3)
+    assert rate_finding.suggest(curve(*losses, *after, high=10 ** (72 / 10 - 6))) == pytest.approx(1e-3)
 
 
 def test_a_single_steep_step_of_a_noisy_loss_does_not_count() -> None:
     losses = falling()
     losses[10] += 0.9
-    assert range_test.suggest(curve(*losses)) == pytest.approx(1e-3)
+    assert rate_finding.suggest(curve(*losses)) == pytest.approx(1e-3)
 
 
 @pytest.mark.parametrize(
@@ -156,20 +157,20 @@ def test_a_single_steep_step_of_a_noisy_loss_does_not_count() -> None:
 )
 def test_a_loss_that_never_falls_is_an_error_in_one_line(losses: list[float]) -> None:
     with pytest.raises(ValueError, match=r"^range test: the loss hardly falls in \d+ steps, from \S+ to \S+ nats: .*$"):
-        range_test.suggest(curve(*losses))
+        rate_finding.suggest(curve(*losses))
 
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_a_loss_that_is_not_finite_from_the_first_steps_on_is_an_error(count: int) -> None:
     with pytest.raises(ValueError, match=f"finite in {count} steps only"):
-        range_test.suggest(curve(*[2.0, 1.0][:count]))
+        rate_finding.suggest(curve(*[2.0, 1.0][:count]))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_head_learns_at_the_suggested_rate_and_not_at_rates_far_from_it(seed: int) -> None:
     data, model = replace(features(40), seed=seed), head()
-    rows = range_test.run(model, sgd(model), data, RECIPE, seed=0, low=1e-7, high=1e3, advance=quiet)
-    rate = range_test.suggest(rows)
+    rows = rate_finding.run(model, sgd(model), data, RECIPE, seed=0, low=1e-7, high=1e3, advance=quiet)
+    rate = rate_finding.suggest(rows)
     rates = (rate / 1000, rate, 1000 * rate)
     low, suggested, high = (
         fit(head(), data, data, lr=lr, epochs=10, schedule="constant").curve[-1]["train_loss"] for lr in rates

@@ -37,7 +37,7 @@ AFTER_EDITING = {
     "src/images/augmentation.py": ON_IMAGES,
     "src/training/averaging.py": TRAINING,
     "src/models/backbones.py": "extract_features finetune",
-    "src/baselines.py": "baseline",
+    "src/transfer/baselines.py": "baseline",
     "src/base/batches.py": COMPUTING,
     "src/training/checkpoints.py": TRAINING,
     "src/comparisons.py": "report",
@@ -48,12 +48,12 @@ AFTER_EDITING = {
     "src/base/distributed.py": ALL,
     "src/data/downloads.py": "download",
     "src/models/efficientnet.py": ON_IMAGES,
-    "src/feature_batches.py": ON_FEATURES,
-    "src/features.py": "extract_features",
+    "src/transfer/feature_batches.py": ON_FEATURES,
+    "src/transfer/features.py": "extract_features",
     "src/figure_style.py": "report",
     "src/findings.py": "report",
-    "src/finetuning.py": "finetune",
-    "src/head_training.py": "tune_head train_frozen",
+    "src/transfer/finetuning.py": "finetune",
+    "src/transfer/head_training.py": "tune_head train_frozen",
     "src/models/heads.py": f"{ON_FEATURES} finetune",
     "src/images/image_batches.py": ON_IMAGES,
     "src/data/image_folders.py": "download",
@@ -72,7 +72,7 @@ AFTER_EDITING = {
     "src/images/prefetching.py": ON_IMAGES,
     "src/provenance.py": "report",
     "src/base/randomness.py": COMPUTING,
-    "src/range_test.py": "",
+    "src/transfer/rate_finding.py": "",
     "src/rate_figure.py": "",
     "src/training/tally.py": TRAINING,
     "src/models/references.py": ABLATION,
@@ -90,7 +90,7 @@ AFTER_EDITING = {
     "src/training/schedules.py": TRAINING,
     "src/scratch_fitting.py": SCALING,
     "src/scratch_training.py": ABLATION,
-    "src/search.py": "tune_head",
+    "src/transfer/head_search.py": "tune_head",
     "src/search_chapter.py": "report",
     "src/sections.py": "report",
     "src/models/speed.py": ABLATION,
@@ -102,7 +102,7 @@ AFTER_EDITING = {
     "src/training/fitting.py": TRAINING,
     "src/training_chapter.py": "report",
     "src/training/loop.py": TRAINING,
-    "src/unfreezing.py": "finetune",
+    "src/transfer/strategies.py": "finetune",
     "src/models/weights.py": "extract_features finetune",
     "weights/README.md": "extract_features finetune",
     "data/source/README.md": "download",
@@ -249,7 +249,7 @@ def test_without_arms_there_is_a_report_where_nothing_ever_ran(tiny: Repository,
 
 @pytest.mark.slow
 def test_an_edit_that_changes_no_result_stops_there(tiny: Repository) -> None:
-    append(tiny.folder / "src/head_training.py", "\n# a comment\n")
+    append(tiny.folder / "src/transfer/head_training.py", "\n# a comment\n")
     assert set(tiny.repro()) == {"tune_head", "train_frozen", "report"}
     restore(tiny)
 

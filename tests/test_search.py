@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from src import search
 from src.base.randomness import generator
-from src.feature_batches import FeatureBatches
-from src.head_training import fit_head
 from src.interface.params import TuneHead
+from src.transfer import head_search
+from src.transfer.feature_batches import FeatureBatches
+from src.transfer.head_training import fit_head
 
 TRIALS = 13  # TPE draws at random until it has seen ten
 
@@ -38,10 +38,10 @@ def features(count: int, name: str) -> FeatureBatches:
     return FeatureBatches(features=cloud.half(), labels=labels, classes=("a", "b", "c"), seed=0)
 
 
-def run(journal: Path, sampler: str = "random", trials: int = TRIALS, seed: int = 0) -> list[search.Trial]:
+def run(journal: Path, sampler: str = "random", trials: int = TRIALS, seed: int = 0) -> list[head_search.Trial]:
     images: list[int] = []
-    before = len(search.finished(journal))
-    found = search.search_heads(
+    before = len(head_search.finished(journal))
+    found = head_search.search_heads(
         settings(sampler, trials),
         features(48, "train"),
         features(40, "val"),
@@ -53,8 +53,8 @@ def run(journal: Path, sampler: str = "random", trials: int = TRIALS, seed: int 
     return found
 
 
-def trial(number: int, accuracy: float, loss: float = 1.0, **head: Any) -> search.Trial:
-    drawn = {name: getattr(settings(), name)[0] for name in search.HYPERPARAMETERS} | head
+def trial(number: int, accuracy: float, loss: float = 1.0, **head: Any) -> head_search.Trial:
+    drawn = {name: getattr(settings(), name)[0] for name in head_search.HYPERPARAMETERS} | head
     return {"trial": number, "head": drawn, "best_epoch": 1, "val_accuracy": accuracy, "val_loss": loss, "curve": []}
 
 
@@ -76,17 +76,17 @@ def test_a_search_that_was_killed_goes_on_to_the_same_bytes(
     trials = run(journal, sampler)
     assert journal.read_bytes() == expected
     assert trials == [json.loads(line) for line in lines]
-    assert search.best_of(trials) == search.best_of([json.loads(line) for line in lines])
+    assert head_search.best_of(trials) == head_search.best_of([json.loads(line) for line in lines])
 
 
 def test_a_draw_is_a_function_of_the_seed_and_of_the_finished_trials(undisturbed: tuple[str, bytes]) -> None:
     sampler, journal = undisturbed
     trials = [json.loads(line) for line in journal.splitlines()]
     for number in (0, 3, 12):
-        again = search.draw(settings(sampler), trials[:number], seed=0)
+        again = head_search.draw(settings(sampler), trials[:number], seed=0)
         assert again == trials[number]["head"]
-        assert list(again) == list(search.HYPERPARAMETERS)
-    others = [search.draw(settings(sampler), trials[:3], seed=seed) for seed in range(1, 6)]
+        assert list(again) == list(head_search.HYPERPARAMETERS)
+    others = [head_search.draw(settings(sampler), trials[:3], seed=seed) for seed in range(1, 6)]
     assert any(other != trials[3]["head"] for other in others)
 
 
@@ -99,7 +99,7 @@ def test_random_draws_do_not_look_at_results_and_tpe_does() -> None:
         )
     )
     draws = {
-        s: [[search.draw(settings(s), rows, seed=i) for i in range(8)] for rows in (low, high)]
+        s: [[head_search.draw(settings(s), rows, seed=i) for i in range(8)] for rows in (low, high)]
         for s in ("random", "tpe")
     }
     assert draws["random"][0] == draws["random"][1]
@@ -108,14 +108,14 @@ def test_random_draws_do_not_look_at_results_and_tpe_does() -> None:
 
 def test_tpe_draws_more_of_what_did_well() -> None:
     rows = [trial(n, 0.9 if n % 4 == 0 else 0.2, optimizer="sgd" if n % 4 == 0 else "adamw") for n in range(24)]
-    drawn = [search.draw(settings("tpe"), rows, seed=seed)["optimizer"] for seed in range(20)]
+    drawn = [head_search.draw(settings("tpe"), rows, seed=seed)["optimizer"] for seed in range(20)]
     assert drawn.count("sgd") > 12
 
 
 def test_random_draws_cover_every_value_and_do_not_repeat_one_sequence() -> None:
     rows = [trial(n, 0.5) for n in range(60)]
-    drawn = [search.draw(settings(), rows[:number], seed=0) for number in range(60)]
-    for name in search.HYPERPARAMETERS:
+    drawn = [head_search.draw(settings(), rows[:number], seed=0) for number in range(60)]
+    for name in head_search.HYPERPARAMETERS:
         assert {head[name] for head in drawn} == set(getattr(settings(), name))
     assert len({tuple(head.values()) for head in drawn}) > 30
     assert [*drawn[:8]] != [*drawn[8:16]]
@@ -144,42 +144,44 @@ def test_more_trials_begin_with_the_same_ones(undisturbed: tuple[str, bytes], tm
 
 
 def test_the_best_trial_has_the_highest_accuracy_then_the_lowest_loss_then_comes_first() -> None:
-    assert search.best_of([trial(0, 0.5, 0.1), trial(1, 0.6, 2.0), trial(2, 0.4, 0.0)])["trial"] == 1
-    assert search.best_of([trial(0, 0.6, 1.0), trial(1, 0.6, 0.5), trial(2, 0.6, 0.7)])["trial"] == 1
-    assert search.best_of([trial(0, 0.1, 1.0), trial(1, 0.6, 0.5), trial(2, 0.6, 0.5)])["trial"] == 1
+    assert head_search.best_of([trial(0, 0.5, 0.1), trial(1, 0.6, 2.0), trial(2, 0.4, 0.0)])["trial"] == 1
+    assert head_search.best_of([trial(0, 0.6, 1.0), trial(1, 0.6, 0.5), trial(2, 0.6, 0.7)])["trial"] == 1
+    assert head_search.best_of([trial(0, 0.1, 1.0), trial(1, 0.6, 0.5), trial(2, 0.6, 0.5)])["trial"] == 1
 
 
 def test_importances_share_one_whole_and_come_in_order(undisturbed: tuple[str, bytes]) -> None:
     trials = [json.loads(line) for line in undisturbed[1].splitlines()]
-    shares = search.importances(settings(), trials, seed=0)
-    assert set(shares) == set(search.HYPERPARAMETERS)
+    shares = head_search.importances(settings(), trials, seed=0)
+    assert set(shares) == set(head_search.HYPERPARAMETERS)
     assert sum(shares.values()) == pytest.approx(1)
     assert list(shares.values()) == sorted(shares.values(), reverse=True)
-    assert shares == search.importances(settings(), trials, seed=0)
+    assert shares == head_search.importances(settings(), trials, seed=0)
 
 
 def test_the_hyperparameter_that_decides_accuracy_has_all_the_importance() -> None:
-    drawn = [search.draw(settings(), [trial(n, 0.5) for n in range(number)], seed=0) for number in range(40)]
+    drawn = [head_search.draw(settings(), [trial(n, 0.5) for n in range(number)], seed=0) for number in range(40)]
     trials = [trial(n, 0.8 if head["classifier"] == "deep" else 0.3, **head) for n, head in enumerate(drawn)]
-    shares = search.importances(settings(), trials, seed=0)
+    shares = head_search.importances(settings(), trials, seed=0)
     assert next(iter(shares)) == "classifier"
     assert shares["classifier"] > 0.9
 
 
 def test_without_variance_every_importance_is_zero() -> None:
-    zeros = dict.fromkeys(search.HYPERPARAMETERS, 0.0)
-    assert search.importances(settings(), [trial(0, 0.7)], seed=0) == zeros
+    zeros = dict.fromkeys(head_search.HYPERPARAMETERS, 0.0)
+    assert head_search.importances(settings(), [trial(0, 0.7)], seed=0) == zeros
     assert (
-        search.importances(settings(), [trial(n, 0.7, optimizer=("adamw", "sgd")[n % 2]) for n in range(6)], seed=0)
+        head_search.importances(
+            settings(), [trial(n, 0.7, optimizer=("adamw", "sgd")[n % 2]) for n in range(6)], seed=0
+        )
         == zeros
     )
 
 
 def test_the_tables_have_a_row_per_trial_and_a_row_per_epoch(undisturbed: tuple[str, bytes]) -> None:
     trials = [json.loads(line) for line in undisturbed[1].splitlines()]
-    rows, curves = search.trial_rows(trials), search.curve_rows(trials)
+    rows, curves = head_search.trial_rows(trials), head_search.curve_rows(trials)
     assert [list(row) for row in rows] == [
-        ["trial", "val_accuracy", "val_loss", "best_epoch", *search.HYPERPARAMETERS]
+        ["trial", "val_accuracy", "val_loss", "best_epoch", *head_search.HYPERPARAMETERS]
     ] * TRIALS
     assert [(row["trial"], row["epoch"]) for row in curves] == [
         (number, epoch) for number in range(TRIALS) for epoch in (1, 2)

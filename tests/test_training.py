@@ -10,9 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src import finetuning
 from src.base.batches import shuffle
-from src.feature_batches import FeatureBatches
 from src.models.heads import build_head
 from src.training import fitting
 from src.training.averaging import MovingAverage
@@ -20,6 +18,8 @@ from src.training.fitting import Fitted
 from src.training.loop import Recipe
 from src.training.metrics import score
 from src.training.schedules import learning_rate_factor
+from src.transfer import finetuning
+from src.transfer.feature_batches import FeatureBatches
 from tests.builders import (
     EVERYTHING,
     augment,

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src import finetuning
 from src.models.heads import build_head, join
-from src.unfreezing import blocks, unfreezer
+from src.transfer import finetuning
+from src.transfer.strategies import blocks, unfreezer
 from tests.builders import convolutional, finetune_settings, load
 
 OPTIMIZERS = ["adam", "adamw", "sgd", "rmsprop"]

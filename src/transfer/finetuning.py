@@ -17,7 +17,7 @@ from src.training.fitting import Fitted, fit
 from src.training.loop import Recipe
 from src.training.optimizers import build_optimizer
 from src.training.parameter_groups import check_cover
-from src.unfreezing import grouped, unfreezer
+from src.transfer.strategies import grouped, unfreezer
 
 
 def assemble(

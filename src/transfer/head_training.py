@@ -6,13 +6,13 @@ from typing import Any
 from torch import nn
 
 from src.base.randomness import seed_of
-from src.feature_batches import FeatureBatches
 from src.models.heads import build_head
 from src.training.checkpoints import Checkpoints
 from src.training.fitting import Fitted, fit
 from src.training.loop import Recipe
 from src.training.optimizers import EPSILON, build_optimizer
 from src.training.parameter_groups import parameter_groups
+from src.transfer.feature_batches import FeatureBatches
 
 
 def fit_head(

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.feature_batches import FeatureBatches
 from src.models.heads import build_head
 from src.training.metrics import score
+from src.transfer.feature_batches import FeatureBatches
 
 TEMPERATURE = 0.07  # of the neighbours' votes, as in Wu et al., arXiv:1805.01978
 CHUNK = 1024  # queries at a time: their similarities to 50 000 references take 200 MB

@@ -9,9 +9,9 @@ from optuna.distributions import CategoricalDistribution
 
 from src.base import artifacts
 from src.base.randomness import seed_of
-from src.feature_batches import FeatureBatches
-from src.head_training import fit_head
 from src.interface.params import TuneHead
+from src.transfer.feature_batches import FeatureBatches
+from src.transfer.head_training import fit_head
 
 HYPERPARAMETERS = ("learning_rate", "weight_decay", "dropout", "optimizer", "schedule", "classifier")
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
