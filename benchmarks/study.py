@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from benchmarks.timing import machine
-from src import arms, scaling_grid, scaling_search
 from src.base import devices
 from src.expectations import CLASSES, IMAGES
 from src.interface import params
 from src.models import cost, speed
 from src.models.backbones import load_backbone
-from src.scaling import PAPER
+from src.scaling import arms, grid, search
+from src.scaling.equations import PAPER
 
 BACKWARD = 2  # times the forward pass's operations
 HOUR = 3600.0
@@ -49,12 +49,12 @@ def jobs(cfg: params.Params) -> Iterator[Job]:
     size = cfg.finetune.batch_size
     seen = epochs * val + train + val + test
     yield Job(name="finetune", **whole, batch_size=size, trained=epochs * train, seen=seen)
-    settings, search, ablation = cfg.scaling, cfg.scaling_search, cfg.scaling_ablation
-    if search.epochs:
-        found = scaling_grid.candidates(search, settings, classes=CLASSES)
-        for model in scaling_search.models(found, settings, classes=CLASSES):
+    settings, searching, ablation = cfg.scaling, cfg.scaling_search, cfg.scaling_ablation
+    if searching.epochs:
+        found = grid.candidates(searching, settings, classes=CLASSES)
+        for model in search.models(found, settings, classes=CLASSES):
             network, name = model.build(seed=0), "scaling_search"
-            counts = {"trained": search.epochs * train, "seen": search.epochs * val}
+            counts = {"trained": searching.epochs * train, "seen": searching.epochs * val}
             yield Job(name=name, network=network, resolution=model.resolution, batch_size=settings.batch_size, **counts)
     for name, arm in cfg.scaling_arms.items():
         model = arms.specify(name, arm, settings, ablation, PAPER, classes=CLASSES)

@@ -7,14 +7,14 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from src import arms, networks, scaling_grid
 from src.base import devices
 from src.interface import console
 from src.interface.params import AXES, Params
 from src.models import cost
 from src.models.backbones import load_backbone
-from src.networks import Plan, relative_cost
-from src.scaling import PAPER
+from src.scaling import arms, grid, networks
+from src.scaling.equations import PAPER
+from src.scaling.networks import Plan, relative_cost
 from src.transfer import features
 
 BATCH = 8  # images in a measured step
@@ -66,7 +66,7 @@ def _scaling(cfg: Params, counts: dict[str, int]) -> dict[str, float]:
     model = networks.scaled(Plan(depth=1.0, width=1.0, resolution=resolution, phi=None), cfg.scaling, classes=CLASSES)
     forward, step = _seconds_per_image(model.build(seed=0), resolution, min(cfg.scaling.batch_size, SMALL_BATCH))
     epoch = step * counts["train"] + forward * counts["val"]
-    found = scaling_grid.candidates(search, cfg.scaling, classes=CLASSES) if search.epochs else []
+    found = grid.candidates(search, cfg.scaling, classes=CLASSES) if search.epochs else []
     plans = [Plan(depth=each.depth, width=each.width, resolution=each.resolution, phi=1.0) for each in found]
     searched = search.epochs * sum(relative_cost(plan, cfg.scaling, classes=CLASSES) for plan in plans)
     trained = sum(

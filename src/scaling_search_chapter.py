@@ -5,7 +5,7 @@ import pandas as pd
 from src import intervals, scaling_plots
 from src.numbers import count, interval, percent
 from src.pages import Figure, Section, Table
-from src.scaling import PAPER
+from src.scaling.equations import PAPER
 from src.scaling_results import Study
 
 

@@ -3,14 +3,13 @@
 import sys
 from functools import partial
 
-from src import arms, scaling, scratch_fitting
-from src import scratch_training as training
 from src.base import artifacts, devices, distributed
 from src.base.splits import load_split
 from src.base.stage_records import StageRecord
 from src.images.image_batches import ImageBatches
 from src.interface import console, params, tracking
 from src.models import cost, speed
+from src.scaling import arms, equations, seeds, training
 from src.training import metrics
 from src.training.resuming import held
 from stages import given
@@ -31,16 +30,16 @@ def main() -> None:
     with tracking.stage(record, cfg) as run, distributed.group(device):
         stored = {split: load_split(path) for split, path in IMAGES.items()}
         classes = stored["train"].classes
-        coefficients = scaling.coefficients(artifacts.read_json(COEFFICIENTS))
-        settings = training.overridden(cfg.scaling, arm)
+        coefficients = equations.coefficients(artifacts.read_json(COEFFICIENTS))
+        settings = seeds.overridden(cfg.scaling, arm)
         model = arms.specify(name, arm, settings, cfg.scaling_ablation, coefficients, classes=len(classes))
         load = partial(
-            ImageBatches.of, device=device, view=scratch_fitting.view(model.resolution), augment=cfg.augment, seed=0
+            ImageBatches.of, device=device, view=training.view(model.resolution), augment=cfg.augment, seed=0
         )
         splits = {split: load(images) for split, images in stored.items()}
         noted.settle()
         with held(label, noted.identity(), device) as at:
-            runs = training.SeedRuns(
+            runs = seeds.SeedRuns(
                 model=model,
                 splits=splits,
                 settings=settings,
@@ -55,17 +54,17 @@ def main() -> None:
             labels = {split: splits[split].labels for split in ("val", "test")}
             network = model.build(seed=0)
             costs = cost.describe(network, model.resolution)
-            found = {**model.factors, "resolution": model.resolution, **costs, **training.summarise(results, labels)}
+            found = {**model.factors, "resolution": model.resolution, **costs, **seeds.summarise(results, labels)}
             with artifacts.together(noted.confirm):
                 if distributed.leads():
-                    predictions = metrics.collect_predictions(training.logits_by_seed(results), labels, classes)
+                    predictions = metrics.collect_predictions(seeds.logits_by_seed(results), labels, classes)
                     artifacts.save(predictions, PREDICTIONS.format(arm=name))
                     artifacts.write_json(found, METRICS.format(arm=name))
-                    artifacts.write_csv(training.curve_rows(results), CURVES.format(arm=name))
+                    artifacts.write_csv(seeds.curve_rows(results), CURVES.format(arm=name))
                     run.metrics(found)
                     for seed, result in results.items():
                         run.trial(seed, {"seed": seed}, {"best_epoch": result["best_epoch"]}, result["curve"])
-                    record.note(**devices.describe(device), **training.describe(results, runs.images_per_seed))
+                    record.note(**devices.describe(device), **seeds.describe(results, runs.images_per_seed))
                     measure = partial(speed.measure, classes=len(classes), device=device, precision=settings.precision)
                     record.note(**measure(network, model.resolution, batch_size=settings.batch_size))
                     artifacts.write_json(record.values(), RECORD.format(arm=name))

@@ -2,12 +2,12 @@
 
 from functools import partial
 
-from src import scaling_grid, scaling_search, scratch_fitting
 from src.base import artifacts, devices
 from src.base.splits import load_split
 from src.base.stage_records import StageRecord
 from src.images.image_batches import ImageBatches
 from src.interface import console, params, tracking
+from src.scaling import grid, search, training
 from src.training import resuming
 from stages import given
 
@@ -19,20 +19,20 @@ def main() -> None:
     cfg, record = params.parse(noted.content), StageRecord("scaling_search", noted.sections)
     with tracking.stage(record, cfg) as run:
         device = devices.choose(deterministic=cfg.deterministic)
-        seen = scratch_fitting.view(cfg.scaling.base_resolution)
+        seen = training.view(cfg.scaling.base_resolution)
         load = partial(ImageBatches.of, device=device, view=seen, augment=cfg.augment, seed=cfg.seed)
         splits = {name: load(load_split(path)) for name, path in IMAGES.items()}
         classes = len(splits["train"].classes)
-        candidates = scaling_grid.candidates(cfg.scaling_search, cfg.scaling, classes=classes)
-        networks = scaling_search.models(candidates, cfg.scaling, classes=classes)
-        rows = scaling_search.table(candidates, networks)
+        candidates = grid.candidates(cfg.scaling_search, cfg.scaling, classes=classes)
+        networks = search.models(candidates, cfg.scaling, classes=classes)
+        rows = search.table(candidates, networks)
         noted.settle()
         with resuming.held("scaling_search", noted.identity(), device) as folder:
             if cfg.scaling_search.epochs:
                 each = cfg.scaling_search.epochs * len(splits["train"].labels)
-                done = each * len(scaling_search.finished(folder))
+                done = each * len(search.finished(folder))
                 with console.progress(each * len(rows), "images", "scaling_search", start=done) as bar:
-                    scores = scaling_search.train_candidates(
+                    scores = search.train_candidates(
                         networks,
                         splits,
                         cfg.scaling,
@@ -43,7 +43,7 @@ def main() -> None:
                         on_epoch=noted.watch,
                     )
                 rows = [row | score for row, score in zip(rows, scores, strict=True)]
-            found, summary = scaling_search.chosen(rows), scaling_search.summarise(rows)
+            found, summary = search.chosen(rows), search.summarise(rows)
             with artifacts.together(noted.confirm):
                 artifacts.write_json(found, "models/coefficients.json")
                 artifacts.write_json(summary, "metrics/scaling_search.json")

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
 
-from src import arms, networks
 from src.interface.params import AXES, REFERENCES, Arm, ScalingAblation
 from src.models import cost
 from src.models.efficientnet import PUBLISHED
-from src.networks import Model, Plan
-from src.scaling import PAPER
+from src.scaling import arms, networks
+from src.scaling.equations import PAPER
+from src.scaling.networks import Model, Plan
 from tests.builders import PICO, same_state, scaling_settings
 
 B0 = "efficientnet_b0"

@@ -10,14 +10,14 @@ from typing import Literal
 
 import pytest
 
-from src.arithmetic import multiply_adds
-from src.cost_matching import plan_arms
 from src.interface import params
 from src.interface.params import AXES, Scaling, ScalingAblation
 from src.models import cost
 from src.models.efficientnet import BASES, build
-from src.networks import Plan, relative_cost
-from src.scaling import PAPER, Coefficients
+from src.scaling.arithmetic import multiply_adds
+from src.scaling.equations import PAPER, Coefficients
+from src.scaling.matching import plan_arms
+from src.scaling.networks import Plan, relative_cost
 
 Base = Literal["efficientnet_b0", "efficientnet_pico"]
 SHIPPED = params.load(Path(__file__).parent.parent / "params.yaml")

@@ -37,8 +37,8 @@ TARGETS = {
     "tune_head": ("  trials: 6", "src/transfer/head_search.py", "data/features/val.pt"),
     "train_frozen": ("  batch_size: 128", "src/transfer/head_training.py", "models/best_head.json"),
     "finetune": ("lr: 0.003", "src/transfer/finetuning.py", "data/images/val.pt"),
-    "scaling_search": ("  tolerance: 0.02", "src/scaling_grid.py", "data/images/val.pt"),
-    ARM: ("  width: {}", "src/arms.py", "models/coefficients.json"),
+    "scaling_search": ("  tolerance: 0.02", "src/scaling/grid.py", "data/images/val.pt"),
+    ARM: ("  width: {}", "src/scaling/arms.py", "models/coefficients.json"),
 }
 KINDS = ("value", "code", "input")
 

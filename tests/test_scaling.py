@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import StochasticDepth
 
-from src import arithmetic, scaling
 from src.models import efficientnet
+from src.scaling import arithmetic, equations
 from tests.builders import same_state
 
 B7 = "efficientnet_b7"
@@ -52,7 +52,7 @@ def draw_networks(count: int) -> list[tuple[Fraction, Fraction, int, int, int]]:
 
 
 def counted(depth: Fraction, width: Fraction, resolution: int, stem_stride: int, classes: int) -> tuple[int, int]:
-    """Parameters and multiply-adds, layer by layer from Table 1 in exact fractions, apart from src/scaling.py."""
+    """Parameters and multiply-adds, layer by layer from Table 1 in exact fractions, apart from src/scaling."""
 
     def channels(base: int) -> int:
         near = 8 * max(1, math.floor(base * width / 8 + Fraction(1, 2)))
@@ -197,12 +197,12 @@ def test_channels_stay_multiples_of_eight_and_keep_nine_tenths() -> None:
 
 def test_the_papers_coefficients_double_the_cost_with_each_step_of_phi() -> None:
     """Equation 3 with the numbers of section 4: alpha beta² gamma² is about 2, here 1.2 · 1.21 · 1.3225 = 1.92."""
-    assert scaling.PAPER.growth == pytest.approx(1.2 * 1.21 * 1.3225) == pytest.approx(1.92, abs=0.001)
-    assert scaling.factors(scaling.PAPER, 0) == (1, 1, 1)
-    assert scaling.factors(scaling.PAPER, 1) == (1.2, 1.1, 1.15)
-    assert scaling.factors(scaling.PAPER, 2) == pytest.approx((1.44, 1.21, 1.3225))
-    depth, width, resolution = scaling.factors(scaling.PAPER, 2.5)
-    assert depth * width**2 * resolution**2 == pytest.approx(scaling.PAPER.growth**2.5)
+    assert equations.PAPER.growth == pytest.approx(1.2 * 1.21 * 1.3225) == pytest.approx(1.92, abs=0.001)
+    assert equations.factors(equations.PAPER, 0) == (1, 1, 1)
+    assert equations.factors(equations.PAPER, 1) == (1.2, 1.1, 1.15)
+    assert equations.factors(equations.PAPER, 2) == pytest.approx((1.44, 1.21, 1.3225))
+    depth, width, resolution = equations.factors(equations.PAPER, 2.5)
+    assert depth * width**2 * resolution**2 == pytest.approx(equations.PAPER.growth**2.5)
 
 
 @pytest.mark.parametrize(("axis", "expected"), [("depth", 2), ("width", 4), ("resolution", 4)])

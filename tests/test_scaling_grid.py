@@ -14,8 +14,8 @@ from src.interface import params
 from src.interface.params import Scaling, ScalingSearch
 from src.models import cost
 from src.models.efficientnet import B0_TABLE, BASES, build, layout
-from src.scaling import Coefficients
-from src.scaling_grid import Candidate, candidates
+from src.scaling.equations import Coefficients
+from src.scaling.grid import Candidate, candidates
 
 Base = Literal["efficientnet_b0", "efficientnet_pico"]
 SHIPPED = params.load(Path(__file__).parent.parent / "params.yaml")

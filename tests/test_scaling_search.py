@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from src import scaling, scaling_search, scratch_fitting
 from src.images.image_batches import ImageBatches
 from src.interface.params import Scaling, ScalingSearch
 from src.models import cost
-from src.networks import Model, Plan, scaled
-from src.scaling import PAPER, Coefficients
-from src.scaling_grid import Candidate, candidates
-from src.scaling_search import JOURNAL, Row
+from src.scaling import equations, search, training
+from src.scaling.equations import PAPER, Coefficients
+from src.scaling.grid import Candidate, candidates
+from src.scaling.networks import Model, Plan, scaled
+from src.scaling.search import JOURNAL, Row
 from tests.builders import EVERYTHING, Killed, augment, images, killer, quiet, same_state, scaling_settings
 
 COUNT, EPOCHS, STEPS = 20, 2, 3  # training images, and steps of an epoch in batches of 8
@@ -53,9 +53,7 @@ def searched(
     advance: Callable[[int], None] = quiet,
     settings: Scaling = SETTINGS,
 ) -> list[dict[str, float]]:
-    return scaling_search.train_candidates(
-        networks, splits(), settings, epochs=EPOCHS, seed=0, folder=folder, advance=advance
-    )
+    return search.train_candidates(networks, splits(), settings, epochs=EPOCHS, seed=0, folder=folder, advance=advance)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +72,7 @@ def test_a_candidate_is_trained_from_scratch_at_its_resolution_and_judged_at_its
 ) -> None:
     for model, found in zip(NETWORKS, undisturbed[0], strict=True):
         data = splits(model.resolution)
-        fitted = scratch_fitting.fit(
+        fitted = training.fit(
             model.build(seed=0), data["train"], data["val"], SETTINGS, epochs=EPOCHS, seed=0, advance=quiet
         )
         assert found == {"val_accuracy": fitted.scores["accuracy"], "val_loss": fitted.scores["loss"]}
@@ -88,7 +86,7 @@ def test_a_search_that_was_killed_goes_on_to_the_same_bytes(
     with pytest.raises(Killed):
         searched(tmp_path, advance=killer(killed_after))
     done = (killed_after - 1) // (2 * STEPS)
-    assert len(scaling_search.finished(tmp_path)) == done
+    assert len(search.finished(tmp_path)) == done
     told: list[int] = []
     rest = [replace(model, make=never) if number < done else model for number, model in enumerate(NETWORKS)]
     assert searched(tmp_path, rest, told.append) == undisturbed[0]
@@ -103,7 +101,7 @@ def test_a_search_that_was_killed_goes_on_to_the_same_bytes(
 def test_a_finished_search_trains_nothing(undisturbed: tuple[list[dict[str, float]], bytes], tmp_path: Path) -> None:
     (tmp_path / JOURNAL).write_bytes(undisturbed[1])
     unbuilt = [replace(model, make=never) for model in NETWORKS]
-    assert searched(tmp_path, unbuilt, killer(1)) == undisturbed[0] == scaling_search.finished(tmp_path)
+    assert searched(tmp_path, unbuilt, killer(1)) == undisturbed[0] == search.finished(tmp_path)
 
 
 @pytest.mark.parametrize("kept", [1, 10])
@@ -117,14 +115,14 @@ def test_a_line_that_a_kill_cut_short_is_trained_again(
 
 
 def grid(**changes: Any) -> list[Candidate]:
-    search = ScalingSearch(**{"step": 0.1, "tolerance": 0.1, "max_multiply_adds": None, "epochs": 0} | changes)
-    return candidates(search, scaling_settings(), classes=10)
+    settings = ScalingSearch(**{"step": 0.1, "tolerance": 0.1, "max_multiply_adds": None, "epochs": 0} | changes)
+    return candidates(settings, scaling_settings(), classes=10)
 
 
 def test_a_candidate_is_the_base_scaled_at_phi_of_1_and_the_table_has_its_cost() -> None:
     found = grid()[::9]
-    networks = scaling_search.models(found, scaling_settings(), classes=10)
-    rows = scaling_search.table(found, networks)
+    networks = search.models(found, scaling_settings(), classes=10)
+    rows = search.table(found, networks)
     assert len(rows) == len(found) == 2
     for candidate, model, row in zip(found, networks, rows, strict=True):
         alpha, beta, gamma = (getattr(candidate.coefficients, name) for name in ("alpha", "beta", "gamma"))
@@ -144,7 +142,7 @@ def test_a_candidate_is_the_base_scaled_at_phi_of_1_and_the_table_has_its_cost()
 
 
 def test_a_candidate_of_the_grid_can_be_trained(tmp_path: Path) -> None:
-    (model,) = scaling_search.models(grid()[:1], scaling_settings(), classes=4)
+    (model,) = search.models(grid()[:1], scaling_settings(), classes=4)
     found = searched(tmp_path, [replace(model, resolution=32)])
     assert [sorted(score) for score in found] == [["val_accuracy", "val_loss"]]
     assert 0 <= found[0]["val_accuracy"] <= 1
@@ -167,7 +165,7 @@ def row(alpha: float, accuracy: float | None, multiply_adds: int = 100, loss: fl
 
 
 def test_the_best_candidate_has_the_highest_accuracy_of_equals_the_lowest_cost_then_comes_first() -> None:
-    best = scaling_search.best_of
+    best = search.best_of
     assert best([row(1.0, 0.5), row(1.1, 0.6, 900), row(1.2, 0.4)])["alpha"] == 1.1
     assert best([row(1.0, 0.6, 300), row(1.1, 0.6, 200), row(1.2, 0.6, 250)])["alpha"] == 1.1
     assert best([row(1.0, 0.6, 300, 0.1), row(1.1, 0.6, 200, 2.0)])["alpha"] == 1.1, "the loss decides nothing"
@@ -177,22 +175,22 @@ def test_the_best_candidate_has_the_highest_accuracy_of_equals_the_lowest_cost_t
 def test_validation_chooses_where_candidates_were_trained() -> None:
     rows = [row(1.0, 0.5), row(1.1, 0.6, loss=0.9), row(1.2, 0.55)]
     found = {"alpha": 1.1, "beta": 1.1, "gamma": 1.3}
-    assert scaling_search.chosen(rows) == found | {"chosen_by": "validation"}
-    assert scaling_search.summarise(rows) == found | {"candidates": 3, "val": {"accuracy": 0.6, "loss": 0.9}}
+    assert search.chosen(rows) == found | {"chosen_by": "validation"}
+    assert search.summarise(rows) == found | {"candidates": 3, "val": {"accuracy": 0.6, "loss": 0.9}}
     zeros = [row(1.0, 0.0), row(1.1, 0.0)]
-    assert scaling_search.chosen(zeros)["chosen_by"] == "validation", "an accuracy of 0 is one"
+    assert search.chosen(zeros)["chosen_by"] == "validation", "an accuracy of 0 is one"
 
 
 def test_the_paper_chooses_where_none_was_trained() -> None:
     rows = [row(1.0, None, loss=None), row(1.1, None, loss=None)]
     paper = {"alpha": 1.2, "beta": 1.1, "gamma": 1.15}
-    assert scaling_search.chosen(rows) == paper | {"chosen_by": "paper"}
-    assert scaling_search.summarise(rows) == paper | {"candidates": 2}
+    assert search.chosen(rows) == paper | {"chosen_by": "paper"}
+    assert search.summarise(rows) == paper | {"candidates": 2}
 
 
 def test_what_was_chosen_is_read_back() -> None:
-    assert scaling.coefficients(scaling_search.chosen([row(1.4, 0.5)])) == Coefficients(alpha=1.4, beta=1.1, gamma=1.3)
-    assert scaling.coefficients(scaling_search.chosen([row(1.4, None)])) == PAPER
+    assert equations.coefficients(search.chosen([row(1.4, 0.5)])) == Coefficients(alpha=1.4, beta=1.1, gamma=1.3)
+    assert equations.coefficients(search.chosen([row(1.4, None)])) == PAPER
 
 
 def test_every_candidate_sees_the_same_images_in_the_same_order(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src import scratch_training
-from src.scratch_training import Result
+from src.scaling import seeds
+from src.scaling.seeds import Result
 from src.training import metrics
 
 
@@ -44,7 +44,7 @@ RESULTS: dict[int, Result] = {
 def test_the_summary_is_means_over_seeds_with_their_deviations() -> None:
     """By hand: right at odds of 2 costs log(4 / 2) nats, wrong log 4; at odds of 6 log(8 / 6) and log 8."""
     two, six = math.log(2), (2 * math.log(8 / 6) + 3 * math.log(8)) / 5
-    summary = scratch_training.summarise(RESULTS, LABELS)
+    summary = seeds.summarise(RESULTS, LABELS)
     assert summary == {
         "val": {"accuracy": 0.625, "accuracy_std": pytest.approx(math.sqrt(2 * 0.125**2))},
         "test": {
@@ -58,7 +58,7 @@ def test_the_summary_is_means_over_seeds_with_their_deviations() -> None:
 
 
 def test_one_seed_has_no_deviation() -> None:
-    summary = scratch_training.summarise({3: RESULTS[3]}, LABELS)
+    summary = seeds.summarise({3: RESULTS[3]}, LABELS)
     assert summary["val"] == {"accuracy": 0.5}
     assert set(summary["test"]) == {"accuracy", "loss"}
     assert summary["test"]["accuracy"] == 0.8
@@ -77,17 +77,17 @@ def test_one_seed_has_no_deviation() -> None:
 def test_epochs_to_near_counts_to_the_first_with_95_percent_of_the_last(
     accuracies: tuple[float, ...], expected: int
 ) -> None:
-    assert scratch_training.epochs_to_near(curve(*accuracies)) == expected
+    assert seeds.epochs_to_near(curve(*accuracies)) == expected
 
 
 def test_the_curves_have_a_row_per_seed_and_epoch() -> None:
-    rows = scratch_training.curve_rows(RESULTS)
+    rows = seeds.curve_rows(RESULTS)
     assert [(row["seed"], row["epoch"]) for row in rows] == [(3, 1), (3, 2), (1, 1), (1, 2), (1, 3)]
     assert list(rows[0]) == ["seed", "epoch", "val_accuracy"]
 
 
 def test_predictions_are_of_validation_and_test_alone_a_column_per_seed() -> None:
-    by_seed = scratch_training.logits_by_seed(RESULTS)
+    by_seed = seeds.logits_by_seed(RESULTS)
     table = metrics.collect_predictions(by_seed, LABELS, ("a", "b", "c"))
     assert list(table["logits"]) == ["seed 3", "seed 1"]
     assert table["split"].tolist() == [1] * 4 + [2] * 5
@@ -99,7 +99,7 @@ def test_predictions_are_of_validation_and_test_alone_a_column_per_seed() -> Non
 
 
 def test_speeds_are_averaged_and_make_seconds_of_images() -> None:
-    assert scratch_training.describe(RESULTS, 6000) == {
+    assert seeds.describe(RESULTS, 6000) == {
         "seeds": [3, 1],
         "compiled": False,
         **MACHINE,

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src import arms, scratch_fitting, scratch_training
 from src.base.splits import Split
 from src.images.image_batches import ImageBatches
 from src.interface.params import Arm, ScalingAblation
 from src.models import cost
-from src.networks import Model
-from src.scaling import PAPER
-from src.scratch_training import Result, SeedRuns
+from src.scaling import arms, seeds, training
+from src.scaling.equations import PAPER
+from src.scaling.networks import Model
+from src.scaling.seeds import Result, SeedRuns
 from src.training import fitting, metrics
 from src.training.loop import Recipe
 from src.training.optimizers import build_optimizer
@@ -176,7 +176,7 @@ def test_a_run_killed_while_test_is_predicted_trains_no_further_step(
     assert told == [SEED_IMAGES]
     assert "finished before" in capsys.readouterr().out
     assert equal(results, {0: undisturbed[0]})
-    assert not {"images_per_second", "training_seconds"} & set(scratch_training.describe(results, SEED_IMAGES))
+    assert not {"images_per_second", "training_seconds"} & set(seeds.describe(results, SEED_IMAGES))
 
 
 def test_an_arm_of_the_study_goes_on_to_the_same_bits(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_an_arm_of_the_study_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert equal(results, expected)
     labels = {name: split.labels for name, split in given["splits"].items() if name != "train"}
     costs = cost.describe(model.build(seed=0), model.resolution)
-    summary = scratch_training.summarise(results, labels)
+    summary = seeds.summarise(results, labels)
     found = {**model.factors, "resolution": model.resolution, **costs, **summary}
     leaves = [leaf for value in found.values() for leaf in (value.values() if isinstance(value, dict) else [value])]
     assert len(leaves) == 12, "more make `dvc metrics diff` unreadable"
@@ -219,7 +219,7 @@ def orders(folder: Path, resolution: int, batch_size: int, seeds: Sequence[int])
     numbers: list[int] = []
     sides: set[int] = set()
     model = Model(make=lambda: small(Noting(numbers, sides)), resolution=resolution, factors={})
-    view = scratch_fitting.view(resolution)
+    view = training.view(resolution)
     grey = (5 * torch.arange(COUNT, dtype=torch.uint8)).reshape(COUNT, 1, 1, 1).expand(COUNT, 3, 8, 8)
     split = Split(images=grey, labels=torch.arange(COUNT) % 4, classes=tuple("abcd"))
     batches = ImageBatches.of(split, CPU, view=view, augment=OFF, seed=0)
@@ -245,7 +245,7 @@ def test_fit_trains_all_of_the_network_as_the_settings_say() -> None:
         **{"clip_norm": 0.5, "warmup_fraction": 0.3, "learning_rate": 0.02, "weight_decay": 0.3},
     )
     data, ours, theirs = splits(), convolutional(), convolutional()
-    fitted = scratch_fitting.fit(ours, data["train"], data["val"], settings, epochs=3, seed=7, advance=quiet)
+    fitted = training.fit(ours, data["train"], data["val"], settings, epochs=3, seed=7, advance=quiet)
     recipe = Recipe(
         **{"epochs": 3, "batch_size": 8, "schedule": "exponential", "warmup_epochs": 0.3 * 3, "label_smoothing": 0.1},
         **{"ema_decay": 0.9, "clip_norm": 0.5},
@@ -264,7 +264,7 @@ def test_the_warm_up_is_its_fraction_of_all_steps(fraction: float, steps: int) -
     """12 steps; the curve has the rate of each epoch's last."""
     data, settings = splits(), scaling_settings(warmup_fraction=fraction, schedule="constant")
     network = convolutional()
-    fitted = scratch_fitting.fit(network, data["train"], data["val"], settings, epochs=4, seed=0, advance=quiet)
+    fitted = training.fit(network, data["train"], data["val"], settings, epochs=4, seed=0, advance=quiet)
     rates = [row["network_lr"] for row in fitted.curve]
     assert rates == pytest.approx([0.01 * min(1.0, last / max(1, steps)) for last in (3, 6, 9, 12)])
 
@@ -272,24 +272,24 @@ def test_the_warm_up_is_its_fraction_of_all_steps(fraction: float, steps: int) -
 def test_the_paper_style_recipe_learns_32_noise_images_by_heart() -> None:
     data = images(32)
     settings = scaling_settings(optimizer="rmsprop", schedule="exponential", learning_rate=0.02, batch_size=16)
-    fitted = scratch_fitting.fit(convolutional(), data, data, settings, epochs=40, seed=0, advance=quiet)
+    fitted = training.fit(convolutional(), data, data, settings, epochs=40, seed=0, advance=quiet)
     assert fitted.scores["accuracy"] == 1.0
     assert fitted.curve[-1]["train_loss"] < 0.1
 
 
 def test_what_an_arm_says_goes_before_what_the_study_says() -> None:
     settings = scaling_settings()
-    assert scratch_training.overridden(settings, Arm()) == settings
+    assert seeds.overridden(settings, Arm()) == settings
     own: dict[str, Any] = {"batch_size": 16, "learning_rate": 0.5, "weight_decay": 0.0, "dropout": 0.0}
     own["stochastic_depth"] = 0.4
-    assert scratch_training.overridden(settings, Arm(**own)) == scaling_settings(**own)
-    assert scratch_training.overridden(settings, Arm(resolution=96, epochs=3)) == settings, "neither is the study's"
+    assert seeds.overridden(settings, Arm(**own)) == scaling_settings(**own)
+    assert seeds.overridden(settings, Arm(resolution=96, epochs=3)) == settings, "neither is the study's"
 
 
 def test_networks_see_pixels_between_minus_2_and_2() -> None:
     pixels = torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 3, 8, 8)
     split = Split(images=pixels, labels=torch.tensor([0, 1]), classes=("black", "white"))
-    batches = ImageBatches.of(split, CPU, view=scratch_fitting.view(16), augment=OFF, seed=0)
+    batches = ImageBatches.of(split, CPU, view=training.view(16), augment=OFF, seed=0)
     (inputs,) = batches.clean(2)
     assert inputs.shape == (2, 3, 16, 16)
     torch.testing.assert_close(inputs[0], torch.full((3, 16, 16), -2.0))

@@ -6,12 +6,12 @@ N images, R x R pixels, K classes.
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from src import arithmetic
-from src.cost_matching import AXES, plan_arms
 from src.interface.params import Arm, Scaling, ScalingAblation
 from src.models.references import build_reference
-from src.networks import Model, scaled
-from src.scaling import Coefficients
+from src.scaling import arithmetic
+from src.scaling.equations import Coefficients
+from src.scaling.matching import AXES, plan_arms
+from src.scaling.networks import Model, scaled
 
 
 def named(arms: Mapping[str, Arm], arguments: Sequence[str]) -> str:

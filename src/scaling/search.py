@@ -9,14 +9,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from src import scratch_fitting
 from src.base import artifacts
 from src.images.image_batches import ImageBatches
 from src.interface.params import Scaling
 from src.models import cost
-from src.networks import Model, Plan, scaled
-from src.scaling import PAPER
-from src.scaling_grid import Candidate
+from src.scaling import training
+from src.scaling.equations import PAPER
+from src.scaling.grid import Candidate
+from src.scaling.networks import Model, Plan, scaled
 from src.training.checkpoints import Checkpoints
 
 JOURNAL = "candidates.jsonl"
@@ -63,12 +63,12 @@ def train_candidates(
     scores = finished(folder)
     for number in range(len(scores), len(networks)):
         model, states = networks[number], folder / f"candidate_{number:02d}"
-        seen = scratch_fitting.view(model.resolution)
+        seen = training.view(model.resolution)
         train, val = (replace(splits[name], view=seen) for name in ("train", "val"))
         checkpoints = Checkpoints(states)
         advance(checkpoints.images)
         try:
-            fitted = scratch_fitting.fit(
+            fitted = training.fit(
                 model.build(seed=seed).to(train.labels.device),
                 train,
                 val,

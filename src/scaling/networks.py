@@ -11,11 +11,11 @@ from functools import partial
 import torch
 from torch import nn
 
-from src.arithmetic import multiply_adds
 from src.base.randomness import seed_of
 from src.interface.params import Scaling
 from src.models import efficientnet
 from src.models.efficientnet import BASES
+from src.scaling.arithmetic import multiply_adds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from src.base import artifacts, distributed
 from src.images.image_batches import ImageBatches
 from src.interface import console
 from src.interface.params import Arm, Scaling
-from src.networks import Model
-from src.scratch_fitting import fit
+from src.scaling.networks import Model
+from src.scaling.training import fit
 from src.training import fitting
 from src.training.checkpoints import Checkpoints
 from src.training.metrics import score

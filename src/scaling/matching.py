@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from src.arithmetic import check_resolution, suitable, total_stride
 from src.interface.params import Scaling, ScalingAblation
-from src.networks import Plan, cost_of
-from src.scaling import Coefficients, factors
+from src.scaling.arithmetic import check_resolution, suitable, total_stride
+from src.scaling.equations import Coefficients, factors
+from src.scaling.networks import Plan, cost_of
 
 AXES = ("baseline", "depth", "width", "resolution", "compound")
 SCALED = AXES[1:]

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 
-from src.arithmetic import check_resolution, multiply_adds, suitable
 from src.interface.params import Scaling, ScalingSearch
 from src.models.efficientnet import BASES, layout
-from src.scaling import Coefficients
+from src.scaling.arithmetic import check_resolution, multiply_adds, suitable
+from src.scaling.equations import Coefficients
 
 TARGET = 2.0  # of alpha * beta**2 * gamma**2: eq. 3 of arXiv:1905.11946
 NAMED = 3  # how many excluded candidates a message names
