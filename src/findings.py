@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from src import intervals, plots
+from src import plots
+from src.evidence import intervals
 from src.numbers import count, duration, interval, percent
 from src.pages import Figure, Table
 from src.scaling_results import LABELS, TRAINED, Study

@@ -1,6 +1,7 @@
 """The chapter on where a network errs. K classes."""
 
-from src import plots, statistics
+from src import plots
+from src.evidence import answers
 from src.numbers import count, interval, percent
 from src.pages import Figure, Section, Table
 from src.scaling_results import TRAINED, Study
@@ -11,7 +12,7 @@ PAIRS = 12
 
 def mistakes(study: Study) -> Section:
     """Where both classifiers err: classes, the confusion matrices of few classes, the most confused pairs."""
-    pairs = statistics.confused_pairs(study.answers, TRAINED, PAIRS if _few(study) else 2 * PAIRS)
+    pairs = answers.confused_pairs(study.answers, TRAINED, PAIRS if _few(study) else 2 * PAIRS)
     for method in TRAINED:
         pairs[method] = [
             f"{count(n)} ({percent(n / images)})" for n, images in zip(pairs[method], pairs["images"], strict=True)
@@ -38,7 +39,7 @@ def _few(study: Study) -> bool:
 
 
 def _class_figure(study: Study) -> Figure:
-    rows = {method: statistics.accuracy_per_class(study.answers, method) for method in TRAINED}
+    rows = {method: answers.accuracy_per_class(study.answers, method) for method in TRAINED}
     order = rows["finetuned"]["accuracy"].sort_values(ascending=False, kind="stable").index
     chosen = order if _few(study) else order[:8].append(order[-12:])
     extent = "every class" if _few(study) else "the 8 easiest and the 12 hardest classes"
@@ -53,7 +54,7 @@ def _class_figure(study: Study) -> Figure:
 
 
 def _matrix_figure(study: Study) -> Figure:
-    matrices = {method: statistics.confusion_matrix(study.answers, method) for method in TRAINED}
+    matrices = {method: answers.confusion_matrix(study.answers, method) for method in TRAINED}
     return Figure(
         name="confusion",
         svg=plots.confusion_matrices(matrices, study.answers.classes),

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from src import comparisons
-from src.comparisons import MOST_SEEDS, Comparison
+from src.evidence import comparisons
+from src.evidence.comparisons import MOST_SEEDS, Comparison
 from src.numbers import MINUS, count, listed, points
 from src.scaling_results import Study
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from src import comparisons, statistics
 from src.base import artifacts
+from src.evidence import comparisons
+from src.evidence.answers import Answers
 
 Json = Mapping[str, Any]
 
@@ -104,7 +105,7 @@ class Study:
     settings: Mapping[str, Any]
     metrics: Mapping[str, Mapping[str, Any]]
     records: Mapping[str, Mapping[str, Any]]
-    answers: statistics.Answers
+    answers: Answers
     best_head: Mapping[str, Any]
     frozen_curve: pd.DataFrame
     finetuned_curve: pd.DataFrame

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from src import intervals, scaling_plots
+from src import scaling_plots
+from src.evidence import intervals
 from src.numbers import count, interval, percent
 from src.pages import Figure, Section, Table
 from src.scaling.equations import PAPER

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from src import scaling_findings, scaling_plots
-from src.comparisons import Comparison
+from src.evidence.comparisons import Comparison
 from src.numbers import count, digits, duration, listed, percent, points
 from src.pages import Figure, Section, Table
 from src.scaling_results import Study

@@ -3,7 +3,8 @@
 N images, K classes.
 """
 
-from src import findings, provenance, scaling_findings, scaling_search_chapter, scaling_sections, statistics
+from src import findings, provenance, scaling_findings, scaling_search_chapter, scaling_sections
+from src.evidence import answers
 from src.findings import accuracy_figure, accuracy_rows
 from src.mistakes import mistakes
 from src.pages import Page
@@ -14,8 +15,8 @@ from src.training_chapter import training_chapter
 
 def report(study: Study) -> Page:
     """The whole report."""
-    accuracies = statistics.accuracy_table(study.answers, list(LABELS))
-    chance, commonest = 1 / len(study.answers.classes), statistics.commonest_class_accuracy(study.answers)
+    accuracies = answers.accuracy_table(study.answers, list(LABELS))
+    chance, commonest = 1 / len(study.answers.classes), answers.commonest_class_accuracy(study.answers)
     return Page(
         title=study.settings["report"].title,
         answer=findings.answer(accuracies, chance),

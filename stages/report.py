@@ -2,9 +2,10 @@
 
 import pandas as pd
 
-from src import pages, provenance, scaling_results, sections, statistics
+from src import pages, provenance, scaling_results, sections
 from src.base import artifacts
 from src.base.stage_records import StageRecord
+from src.evidence import answers
 from src.interface import console, params, tracking
 from stages import given
 
@@ -47,7 +48,7 @@ def main() -> None:
                 "finetune": artifacts.read_json("data/runs/finetune.json"),
                 **scaling.stage_runs,
             },
-            answers=statistics.answers(
+            answers=answers.collect(
                 artifacts.load("data/predictions/baseline.pt"),
                 artifacts.load("data/predictions/train_frozen.pt"),
                 artifacts.load("data/predictions/finetune.pt"),
@@ -64,9 +65,9 @@ def main() -> None:
         noted.settle()
         with artifacts.together(noted.confirm):
             pages.write(sections.report(study), "reports")
-            artifacts.write_csv(statistics.confusion_rows(study.answers, "frozen"), "plots/report/confusion_frozen.csv")
+            artifacts.write_csv(answers.confusion_rows(study.answers, "frozen"), "plots/report/confusion_frozen.csv")
             artifacts.write_csv(
-                statistics.confusion_rows(study.answers, "finetuned"), "plots/report/confusion_finetuned.csv"
+                answers.confusion_rows(study.answers, "finetuned"), "plots/report/confusion_finetuned.csv"
             )
             run.metrics(study.metrics)
             artifacts.write_json(record.values(), "reports/run.json")

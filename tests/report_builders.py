@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from src import comparisons, numbers, scaling_results, statistics
+from src import numbers, scaling_results
+from src.evidence import answers, comparisons
 from src.interface import params
 from src.scaling_results import ScalingResults
 from src.training import metrics
@@ -171,7 +172,7 @@ def study(classes=NAMES, shares=METHODS, sizes=SIZES, *, train_test=0, epochs=10
     """`scaled` is what the scaling study left; `own` are sections of settings to put in place of params.yaml's."""
     files, scaled = predictions(classes, shares, sizes), scaled or scaling()
     settings = replace(SETTINGS, **{"scaling_arms": dict.fromkeys(scaled.arms, params.Arm())} | own)
-    found = statistics.answers(*files)
+    found = answers.collect(*files)
     trial_rows, trial_curves, importances = search(trials, 6)
     scores = {split: {"accuracy": 0.7, "loss": 0.9 + i / 10} for i, split in enumerate(("train", "val", "test"))}
     baseline = {"untrained": 0.1037, "untrained_std": 0.0123, "nearest_mean": 0.6, "nearest_neighbours": 0.65}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from src import scaling_sections
-from src.comparisons import Comparison, compare, pairs_of, seed_accuracies
+from src.evidence.comparisons import Comparison, compare, pairs_of, seed_accuracies
 from src.scaling_findings import sentence
 from src.training import metrics
 

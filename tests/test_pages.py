@@ -9,7 +9,8 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from src import findings, intervals, numbers, pages, provenance, scaling_results, sections, statistics
+from src import findings, numbers, pages, provenance, scaling_results, sections
+from src.evidence import answers, intervals
 from tests.report_builders import HUNDRED, METHODS, NAMES, SIZES, Document, plain, predictions, records, study
 
 
@@ -85,7 +86,7 @@ def test_the_other_tables_show_what_the_stages_left():
 def test_most_confused_pairs_are_the_ones_counted_by_hand():
     made = study()
     table = Document(plain(pages.as_html(rendered()))).table("The most frequent mistakes")
-    rows = statistics.confusion_rows(made.answers, "finetuned")
+    rows = answers.confusion_rows(made.answers, "finetuned")
     wrong = rows[rows["actual"] != rows["predicted"]].value_counts()
     sizes = rows["actual"].value_counts()
     assert len(table) == 13
@@ -106,8 +107,8 @@ def test_most_confused_pairs_are_the_ones_counted_by_hand():
     ],
 )
 def test_the_answer_claims_a_difference_only_where_the_intervals_part(tuned, begins, says):
-    answers = statistics.answers(*predictions(NAMES, METHODS | {"finetuned": tuned}, SIZES))
-    answer = plain(findings.answer(statistics.accuracy_table(answers, list(scaling_results.LABELS)), 0.1))
+    found = answers.collect(*predictions(NAMES, METHODS | {"finetuned": tuned}, SIZES))
+    answer = plain(findings.answer(answers.accuracy_table(found, list(scaling_results.LABELS)), 0.1))
     assert answer.startswith(begins)
     assert says in answer
 

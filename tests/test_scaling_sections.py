@@ -6,17 +6,9 @@ from statistics import fmean
 import pytest
 from pandas.testing import assert_frame_equal
 
-from src import (
-    comparisons,
-    pages,
-    provenance,
-    scaling_findings,
-    scaling_results,
-    scaling_search_chapter,
-    scaling_sections,
-    sections,
-)
+from src import pages, provenance, scaling_findings, scaling_results, scaling_search_chapter, scaling_sections, sections
 from src.base import artifacts
+from src.evidence import comparisons
 from src.interface.params import Arm
 from tests.report_builders import (
     ARMS,

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.base.splits import SPLITS
-from src.intervals import proportion
+from src.evidence.intervals import proportion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Answers:
         return self.rows[self.rows["split"] == "test"]
 
 
-def answers(*predictions: Mapping[str, Any]) -> Answers:
+def collect(*predictions: Mapping[str, Any]) -> Answers:
     """Join data/predictions/*.pt as loaded: label, split, index int64 (N,), logits float32 (N, K) by method, classes.
 
     Raises:
