@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from src import plots
 from src.evidence import intervals
+from src.figures import transfer
 from src.numbers import count, duration, interval, percent
 from src.pages import Figure, Table
 from src.scaling_results import LABELS, TRAINED, Study
@@ -83,7 +83,7 @@ def accuracy_figure(study: Study, accuracies: pd.DataFrame) -> Figure:
     values = "; ".join(f"{label}: {text}" for label, text in zip(rows["label"], rows["text"], strict=True))
     return Figure(
         name="accuracy",
-        svg=plots.accuracy_bars(rows, 1 / len(study.answers.classes)),
+        svg=transfer.accuracy_bars(rows, 1 / len(study.answers.classes)),
         alt=f"Bars of test accuracy. {values}.",
         caption="Accuracy on the test images with 95 % Wilson intervals, which cover the luck in which images were "
         "drawn, not the luck of another seed. Of the untrained head, the mean and standard deviation over "

@@ -1,7 +1,7 @@
 """The chapter on where a network errs. K classes."""
 
-from src import plots
 from src.evidence import answers
+from src.figures import transfer
 from src.numbers import count, interval, percent
 from src.pages import Figure, Section, Table
 from src.scaling_results import TRAINED, Study
@@ -46,7 +46,7 @@ def _class_figure(study: Study) -> Figure:
     hardest = rows["finetuned"].loc[order[-1]]
     return Figure(
         name="classes",
-        svg=plots.class_ranges({method: frame.loc[chosen] for method, frame in rows.items()}),
+        svg=transfer.class_ranges({method: frame.loc[chosen] for method, frame in rows.items()}),
         alt=f"Test accuracy of {extent}, frozen and fine-tuned. "
         f"Hardest when fine-tuned: {hardest['class']}, {interval(hardest)}.",
         caption=f"Test accuracy of {extent}, easiest on top, with 95 % Wilson intervals.",
@@ -57,7 +57,7 @@ def _matrix_figure(study: Study) -> Figure:
     matrices = {method: answers.confusion_matrix(study.answers, method) for method in TRAINED}
     return Figure(
         name="confusion",
-        svg=plots.confusion_matrices(matrices, study.answers.classes),
+        svg=transfer.confusion_matrices(matrices, study.answers.classes),
         alt="Two confusion matrices, frozen and fine-tuned; the largest mistakes are in the table below.",
         caption="Per cent of the test images of each actual class (row) by the class named (column); blank below 0.5.",
     )

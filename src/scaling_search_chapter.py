@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from src import scaling_plots
 from src.evidence import intervals
+from src.figures import scaling
 from src.numbers import count, interval, percent
 from src.pages import Figure, Section, Table
 from src.scaling.equations import PAPER
@@ -40,7 +40,7 @@ def search(study: Study) -> Section:
     colour = "colour is validation accuracy" if trained else "none was trained"
     figure = Figure(
         name="scaling_surface",
-        svg=scaling_plots.constraint_surface(candidates, chosen, (PAPER.alpha, PAPER.beta, PAPER.gamma)),
+        svg=scaling.constraint_surface(candidates, chosen, (PAPER.alpha, PAPER.beta, PAPER.gamma)),
         alt=f"{count(len(candidates))} candidates by β and γ, near the surface on which α · β² · γ² is 2; the table "
         "below has the same numbers. A star marks the paper's choice.",
         caption="The surface α · β² · γ² = 2, seen along α: dashed, where it has the α written at the end. Dots are "

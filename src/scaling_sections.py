@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from src import scaling_findings, scaling_plots
+from src import scaling_findings
 from src.evidence.comparisons import Comparison
+from src.figures import scaling
 from src.numbers import count, digits, duration, listed, percent, points
 from src.pages import Figure, Section, Table
 from src.scaling_results import Study
@@ -73,7 +74,7 @@ def _cost_figure(study: Study) -> Figure:
     values = "; ".join(f"{row['arm']} {percent(row['accuracy'])}" for row in rows)
     return Figure(
         name="scaling_accuracy",
-        svg=scaling_plots.accuracy_by_cost(pd.DataFrame(rows)),
+        svg=scaling.accuracy_by_cost(pd.DataFrame(rows)),
         alt=f"Test accuracy against multiply-adds, parameters and training seconds. {values}.",
         caption="Test accuracy by what it costs. Points are means over seeds, bars one standard deviation each way.",
     )
@@ -82,7 +83,7 @@ def _cost_figure(study: Study) -> Figure:
 def _curve_figure(study: Study) -> Figure:
     return Figure(
         name="scaling_curves",
-        svg=scaling_plots.training_curves(study.scaling.curves),
+        svg=scaling.training_curves(study.scaling.curves),
         alt=f"Training loss and validation accuracy by epoch of {listed(study.scaling.arms)}.",
         caption="Bold, the mean over seeds; faint, each seed. Training loss is that of augmented images, with label "
         "smoothing and dropout, while the epoch was running.",

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from src import plots
+from src.figures import transfer
 from src.numbers import percent
 from src.pages import Figure, Section, Table
 from src.scaling_results import Study
@@ -15,14 +15,14 @@ def search_chapter(study: Study) -> Section:
     parts = {name.replace("_", " "): percent(share) for name, share in shares.items()}
     drawn = Figure(
         name="search",
-        svg=plots.search_values(study.trials, shares, best),
+        svg=transfer.search_values(study.trials, shares, best),
         alt=f"Validation accuracy by value drawn. Importance: {', '.join(map(' '.join, parts.items()))}.",
         caption="Each dot is a trial, the coloured one the best; bars are means. In the titles, the parameter's "
         "importance: its share in the variance of validation accuracy (fANOVA), a rough guide from so few draws.",
     )
     curves = Figure(
         name="search_curves",
-        svg=plots.search_curves(study.trial_curves, best),
+        svg=transfer.search_curves(study.trial_curves, best),
         alt=f"Validation accuracy by epoch of all {draws} trials, trial {best} marked.",
         caption="Validation accuracy of every trial, epoch by epoch.",
     )

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from src import plots
+from src.figures import transfer
 from src.pages import Figure, Section, Table
 from src.scaling_results import LABELS, Study
 
@@ -18,7 +18,7 @@ def training_chapter(study: Study) -> Section:
     columns = ["Method", "Epochs", "Epoch kept", "Train loss", "Val. loss", "Test loss"]
     figure = Figure(
         name="curves",
-        svg=plots.learning_curves(curves, {method: scores["best_epoch"] for method, scores in stages.items()}),
+        svg=transfer.learning_curves(curves, {method: scores["best_epoch"] for method, scores in stages.items()}),
         alt="Accuracy, loss and learning rate by epoch, of the head on the frozen backbone and of the whole network.",
         caption="The dot marks the epoch that was kept, by validation. Training values are means over augmented images "
         "while the epoch was running, so they may well look worse than validation.",

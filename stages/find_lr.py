@@ -5,8 +5,8 @@ No stage of dvc.yaml: it decides nothing, and the network that it trains is thro
 
 from pathlib import Path
 
-from src import rate_figure
 from src.base import artifacts, devices, splits
+from src.figures.rate import range_test
 from src.images.image_batches import ImageBatches
 from src.interface import console, params
 from src.models import backbones
@@ -39,7 +39,7 @@ def main() -> None:
         rows = rate_finding.run(network, optimizer, train, recipe, seed=cfg.seed, steps=STEPS, advance=bar.advance)
     artifacts.write_csv(rows, "plots/find_lr/curve.csv")
     rate = float(f"{rate_finding.suggest(rows):.2g}")
-    artifacts.write_text(rate_figure.range_test(rows, rate), "plots/find_lr/curve.svg")
+    artifacts.write_text(range_test(rows, rate), "plots/find_lr/curve.svg")
     console.say(f"find_lr: the loss falls fastest at lr {rate:g}; try: dvc exp run -S lr={rate:g}")
 
 

@@ -22,7 +22,7 @@ WRITING = ("save", "write")  # how the functions of artifacts begin that leave a
 ARTEFACT_ROOTS = ("data/", "models/", "metrics", "plots", "reports", "weights")
 ONLY_IN = {
     "mlflow": {"src/interface/tracking.py"},
-    "matplotlib": {"src/figure_style.py", "src/plots.py", "src/rate_figure.py", "src/scaling_plots.py"},
+    "matplotlib": {"src/figures/style.py", "src/figures/transfer.py", "src/figures/rate.py", "src/figures/scaling.py"},
     "yaml": {"src/interface/checking.py", "stages/given.py"},
     "optuna": {"src/transfer/head_search.py"},
     "sklearn": {"src/data/datasets.py"},

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src import plots
+from src.figures import transfer
 
 
 def bars():
@@ -39,20 +39,20 @@ def figures(names=("cat", "dog")):
     matrix = np.array([[8, 2], [0, 0]])
     search = pd.concat([curve().assign(trial=i) for i in range(3)])
     return {
-        "accuracy_bars": lambda: plots.accuracy_bars(bars(), 0.1),
-        "learning_curves": lambda: plots.learning_curves(
+        "accuracy_bars": lambda: transfer.accuracy_bars(bars(), 0.1),
+        "learning_curves": lambda: transfer.learning_curves(
             {"frozen": curve(), "finetuned": curve(5, backbone_lr=0.001)}, {"frozen": 2, "finetuned": 5}
         ),
-        "confusion_matrices": lambda: plots.confusion_matrices({"frozen": matrix, "finetuned": matrix.T}, names),
-        "class_ranges": lambda: plots.class_ranges({"frozen": per_class(names), "finetuned": per_class(names, 0.5)}),
-        "search_curves": lambda: plots.search_curves(search, 1),
-        "search_values": lambda: plots.search_values(trials(3), {"optimizer": 0.6, "learning_rate": 0.4}, 2),
+        "confusion_matrices": lambda: transfer.confusion_matrices({"frozen": matrix, "finetuned": matrix.T}, names),
+        "class_ranges": lambda: transfer.class_ranges({"frozen": per_class(names), "finetuned": per_class(names, 0.5)}),
+        "search_curves": lambda: transfer.search_curves(search, 1),
+        "search_values": lambda: transfer.search_values(trials(3), {"optimizer": 0.6, "learning_rate": 0.4}, 2),
     }
 
 
 def test_of_many_blocks_the_rates_of_the_head_and_of_the_lowest_are_named():
     blocks = {f"features.{depth}_lr": 0.1 ** (9 - depth) for depth in (8, 4, 0)}
-    found = texts(plots.learning_curves({"finetuned": curve(**blocks)}, {"finetuned": 2}))
+    found = texts(transfer.learning_curves({"finetuned": curve(**blocks)}, {"finetuned": 2}))
     assert {"head", "features.0"} <= set(found)
     assert not {"features.8", "features.4"} & set(found)
 
@@ -98,7 +98,7 @@ def test_learning_rates_are_written_as_numbers():
 
 
 def test_confusion_is_per_cent_of_the_actual_class_and_an_absent_class_is_blank():
-    svg = plots.confusion_matrices(
+    svg = transfer.confusion_matrices(
         {"frozen": np.array([[3, 1], [0, 0]]), "finetuned": np.eye(2, dtype=int)}, ["a", "b"]
     )
     assert sorted(text for text in texts(svg) if text.isdigit()) == ["100", "100", "25", "75"]
@@ -107,9 +107,9 @@ def test_confusion_is_per_cent_of_the_actual_class_and_an_absent_class_is_blank(
 def test_a_constant_learning_rate_still_has_a_number_and_one_that_ends_at_zero_a_label():
     flat = curve().assign(head_lr=[5e-4, 5e-4, 4.9e-4])
     ending = curve(backbone_lr=[0.1, 0.05, 0.0])
-    found = texts(plots.learning_curves({"frozen": flat}, {"frozen": 1}))
+    found = texts(transfer.learning_curves({"frozen": flat}, {"frozen": 1}))
     assert [text for text in found if text.endswith("e−04")]
-    svg = plots.learning_curves({"finetuned": ending}, {"finetuned": 1})
+    svg = transfer.learning_curves({"finetuned": ending}, {"finetuned": 1})
     label = next(
         e for e in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text") if e.text == "backbone"
     )
@@ -125,14 +125,14 @@ def test_one_epoch_and_one_trial_are_enough():
     single = {"frozen": curve(1), "finetuned": curve(1, backbone_lr=0.1)}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plots.learning_curves(single, {"frozen": 1, "finetuned": 1})
-        plots.search_curves(curve(1).assign(trial=0), 0)
-        plots.search_values(trials(1), {"optimizer": 0.0, "learning_rate": 0.0}, 0)
+        transfer.learning_curves(single, {"frozen": 1, "finetuned": 1})
+        transfer.search_curves(curve(1).assign(trial=0), 0)
+        transfer.search_values(trials(1), {"optimizer": 0.0, "learning_rate": 0.0}, 0)
 
 
 def test_class_names_of_any_kind_are_drawn_as_they_are_without_a_warning():
     names = ("$x_1$ <b>&</b>", "名前", "bell\x07", "l" * 300)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = texts(plots.class_ranges({"frozen": per_class(names), "finetuned": per_class(names)}))
+        found = texts(transfer.class_ranges({"frozen": per_class(names), "finetuned": per_class(names)}))
     assert {"$x_1$ <b>&</b>", "名前", "bell ", "l" * 31 + "…"} <= set(found)

@@ -16,9 +16,9 @@ from dvc.utils.hydra import apply_overrides
 from torch import nn
 
 from recipes.run import overrides
-from src import rate_figure
 from src.base import artifacts, splits
 from src.base.batches import shuffle
+from src.figures.rate import range_test
 from src.models.heads import build_head
 from src.training import fitting
 from src.training.loop import Recipe
@@ -183,9 +183,9 @@ def texts(svg: str) -> set[str | None]:
 
 
 def test_the_chart_names_the_rate_and_equal_rows_give_equal_bytes() -> None:
-    svg = rate_figure.range_test(curve(*falling(), 50.0), 0.0012)
+    svg = range_test(curve(*falling(), 50.0), 0.0012)
     assert {" 0.0012", "smoothed", "1e−03", "learning rate of the head"} <= texts(svg)
-    assert rate_figure.range_test(curve(*falling(), 50.0), 0.0012) == svg
+    assert range_test(curve(*falling(), 50.0), 0.0012) == svg
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src import scaling_plots
+from src.figures import scaling
 
 ARMS = ("baseline", "depth", "width", "resolution", "compound")
 MANY = (*ARMS, "small_cnn", "resnet50", "resnet152", "densenet201", "efficientnet_b0", "efficientnet_pico")
@@ -49,11 +49,11 @@ def candidates(*, trained=True):
 
 
 FIGURES = {
-    "accuracy_by_cost": lambda: scaling_plots.accuracy_by_cost(costs()),
-    "many": lambda: scaling_plots.accuracy_by_cost(costs(MANY, wide=True)),
-    "training_curves": lambda: scaling_plots.training_curves(curves()),
-    "constraint_surface": lambda: scaling_plots.constraint_surface(candidates(), 3, PAPER),
-    "untrained": lambda: scaling_plots.constraint_surface(candidates(trained=False), None, PAPER),
+    "accuracy_by_cost": lambda: scaling.accuracy_by_cost(costs()),
+    "many": lambda: scaling.accuracy_by_cost(costs(MANY, wide=True)),
+    "training_curves": lambda: scaling.training_curves(curves()),
+    "constraint_surface": lambda: scaling.constraint_surface(candidates(), 3, PAPER),
+    "untrained": lambda: scaling.constraint_surface(candidates(trained=False), None, PAPER),
 }
 
 
@@ -99,8 +99,8 @@ def test_figures_load_nothing_and_carry_no_date(name):
 def test_every_arm_is_named_in_every_chart(arms):
     names = [arm.removeprefix("efficientnet_") for arm in arms]
     by_cost, by_epoch = (
-        Counter(texts(scaling_plots.accuracy_by_cost(costs(arms)))),
-        Counter(texts(scaling_plots.training_curves(curves(arms)))),
+        Counter(texts(scaling.accuracy_by_cost(costs(arms)))),
+        Counter(texts(scaling.training_curves(curves(arms)))),
     )
     assert [by_cost[name] for name in names] == [3] * len(arms)
     assert [by_epoch[name] for name in names] == [2] * len(arms)
@@ -110,7 +110,7 @@ def test_every_arm_is_named_in_every_chart(arms):
     "accuracies", [None, [0.5] * 5, [0.5, 0.6, 0.6, 0.601, 0.602]], ids=["apart", "equal", "close"]
 )
 def test_no_name_hides_another_and_all_are_on_the_page(accuracies):
-    svg = scaling_plots.accuracy_by_cost(costs(accuracies=accuracies))
+    svg = scaling.accuracy_by_cost(costs(accuracies=accuracies))
     width, height = (float(value) for value in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
     boxes = label_boxes(svg, ARMS)
     assert len(boxes) == 15
@@ -120,7 +120,7 @@ def test_no_name_hides_another_and_all_are_on_the_page(accuracies):
 
 @pytest.mark.parametrize("arms", [ARMS, MANY])
 def test_names_at_the_ends_of_equal_curves_stay_beside_the_chart(arms):
-    svg = scaling_plots.training_curves(curves(arms, seeds=(1,)))  # which end at the foot and at the top
+    svg = scaling.training_curves(curves(arms, seeds=(1,)))  # which end at the foot and at the top
     height = float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', svg)[1])
     places = [
         float(element.get("y") or re.findall(r"-?[\d.]+", element.get("transform"))[-1])
@@ -133,13 +133,13 @@ def test_names_at_the_ends_of_equal_curves_stay_beside_the_chart(arms):
 
 
 def test_error_bars_are_drawn_where_there_is_a_spread():
-    with_bars, without = (scaling_plots.accuracy_by_cost(costs(spread=spread)) for spread in (0.01, np.nan))
+    with_bars, without = (scaling.accuracy_by_cost(costs(spread=spread)) for spread in (0.01, np.nan))
     assert with_bars.count('id="LineCollection') == 15 + 5  # up and down in all charts, and the seconds' own
     assert without.count('id="LineCollection') == 0
 
 
 def test_costs_that_were_not_measured_are_said_not_to_be():
-    found = texts(scaling_plots.accuracy_by_cost(costs().assign(seconds=np.nan)))
+    found = texts(scaling.accuracy_by_cost(costs().assign(seconds=np.nan)))
     assert "not measured" in found
     assert found.count("compound") == 2
 
@@ -163,12 +163,12 @@ def test_the_dashed_curves_lie_on_the_surface():
     across = (curve[:, 0] - curve[0, 0]) / (curve[-1, 0] - curve[0, 0])
     up = (curve[:, 1] - curve[-1, 1]) / (curve[0, 1] - curve[-1, 1])
     beta, gamma = 1 + across * (np.sqrt(2) - 1), 1 + up * (np.sqrt(2) - 1)
-    assert len(dashed) == len(scaling_plots.CURVES)
+    assert len(dashed) == len(scaling.CURVES)
     assert beta**2 * gamma**2 == pytest.approx(2, abs=1e-4)
 
 
 def test_candidates_of_equal_width_and_resolution_stand_side_by_side():
-    moved = scaling_plots._side_by_side(candidates())
+    moved = scaling._side_by_side(candidates())
     assert moved["across"].tolist() == pytest.approx([0.985, 1.015, 1.0, 1.2, 1.4])
     assert not moved.duplicated(["across", "gamma"]).any()
 
@@ -176,7 +176,7 @@ def test_candidates_of_equal_width_and_resolution_stand_side_by_side():
 def test_one_arm_one_seed_one_epoch_and_one_candidate_are_enough():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        scaling_plots.accuracy_by_cost(costs(("depth",), spread=np.nan))
-        scaling_plots.training_curves(curves(("depth",), seeds=(3,), epochs=1))
-        scaling_plots.constraint_surface(candidates().iloc[:1], 0, PAPER)
-        scaling_plots.constraint_surface(candidates(trained=False).iloc[:1], None, PAPER)
+        scaling.accuracy_by_cost(costs(("depth",), spread=np.nan))
+        scaling.training_curves(curves(("depth",), seeds=(3,), epochs=1))
+        scaling.constraint_surface(candidates().iloc[:1], 0, PAPER)
+        scaling.constraint_surface(candidates(trained=False).iloc[:1], None, PAPER)

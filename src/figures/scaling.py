@@ -1,4 +1,4 @@
-"""Figures of the scaling study, in the style of src/plots.py: an arm has one colour and one marker throughout."""
+"""Figures of the scaling study: an arm has one colour and one marker throughout."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from src.figure_style import FAINT, INK, PAPER, WIDTH, label_ends, style, svg
+from src.figures.style import FAINT, INK, PAPER, WIDTH, label_ends, style, svg
 
 # From Okabe and Ito's palette, the yellows darkened so that a label can be read on white.
 ARMS = {

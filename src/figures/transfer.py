@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from src.figure_style import FAINT, INK, PAPER, WIDTH, label_ends, shortened, style, svg
+from src.figures.style import FAINT, INK, PAPER, WIDTH, label_ends, shortened, style, svg
 
 COLOURS = {"frozen": "#0072b2", "finetuned": "#d55e00"}
 NAMES = {"frozen": "frozen", "finetuned": "fine-tuned"}

@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from src.figure_style import FAINT, INK, WIDTH, label_ends, style, svg
-from src.plots import COLOURS
+from src.figures.style import FAINT, INK, WIDTH, label_ends, style, svg
+from src.figures.transfer import COLOURS
 
 
 @style()
