@@ -7,7 +7,7 @@ PIP := .venv/bin/python -m pip install --disable-pip-version-check
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := true
 
-.PHONY: help run study test test-all lint bench clean-resume known-recipe preflight
+.PHONY: help run study test test-all lint deps bench clean-resume known-recipe preflight
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -24,10 +24,14 @@ test: .venv/.dev-installed ## the fast tests
 test-all: test ## all tests: the fast ones, then the slow ones
 	@python -m pytest -m "slow and not gpu and not network"
 
-lint: .venv/.dev-installed ## style, formatting, types
+lint: .venv/.dev-installed ## style, formatting, types, and which room may import which
 	@ruff check .
 	@ruff format --check .
-	@mypy --strict src stages
+	@mypy --strict src stages tools
+	@lint-imports --no-cache
+
+deps: .venv/.run-installed ## write into dvc.yaml the code that each stage depends on
+	@python -m tools.deps
 
 bench: .venv/.bench-installed ## speed and memory, side by side: benchmarks/
 	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; python -m "benchmarks.$$(basename $$script .py)" || exit 1; done

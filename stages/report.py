@@ -2,11 +2,12 @@
 
 import pandas as pd
 
-from src import pages, provenance, scaling_results, sections
 from src.base import artifacts
 from src.base.stage_records import StageRecord
 from src.evidence import answers
 from src.interface import console, params, tracking
+from src.report import contents, pages, provenance
+from src.report.study import Study, read_scaling
 from stages import given
 
 
@@ -14,7 +15,7 @@ def main() -> None:
     noted = given.of("report")
     cfg, record = params.parse(noted.content), StageRecord("report", noted.sections)
     with tracking.stage(record, cfg) as run:
-        scaling = scaling_results.read(
+        scaling = read_scaling(
             cfg.scaling_arms,
             metrics="metrics/scaling_ablation",
             runs="data/runs/scaling_ablation",
@@ -25,7 +26,7 @@ def main() -> None:
             coefficients="models/coefficients.json",
             candidates="plots/scaling_search/candidates.csv",
         )
-        study = scaling_results.Study(
+        study = Study(
             settings={"seed": cfg.seed, "lr": cfg.lr, "deterministic": cfg.deterministic, "dataset": cfg.dataset}
             | {"backbone": cfg.backbone, "augment": cfg.augment, "features": cfg.features, "baseline": cfg.baseline}
             | {"tune_head": cfg.tune_head, "train_frozen": cfg.train_frozen, "finetune": cfg.finetune}
@@ -64,7 +65,7 @@ def main() -> None:
         provenance.require_same_settings(study.records, noted.sections)
         noted.settle()
         with artifacts.together(noted.confirm):
-            pages.write(sections.report(study), "reports")
+            pages.write(contents.report(study), "reports")
             artifacts.write_csv(answers.confusion_rows(study.answers, "frozen"), "plots/report/confusion_frozen.csv")
             artifacts.write_csv(
                 answers.confusion_rows(study.answers, "finetuned"), "plots/report/confusion_finetuned.csv"

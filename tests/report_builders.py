@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from src import numbers, scaling_results
 from src.evidence import answers, comparisons
 from src.interface import params
-from src.scaling_results import ScalingResults
+from src.report import numbers
+from src.report.study import ScalingResults, Study
 from src.training import metrics
 
 METHODS = {"untrained": 0.0, "nearest_mean": 0.6, "nearest_neighbours": 0.65, "frozen": 0.72, "finetuned": 0.8}
@@ -179,7 +179,7 @@ def study(classes=NAMES, shares=METHODS, sizes=SIZES, *, train_test=0, epochs=10
     download = {split: {"images": size, "duplicates": 3 * i} for i, (split, size) in enumerate(sizes.items())}
     download |= {"across": {"train_val": 7, "train_test": train_test, "val_test": 5}, "classes": len(classes)}
     best = int(trial_rows["val_accuracy"].idxmax())
-    return scaling_results.Study(
+    return Study(
         settings={field.name: getattr(settings, field.name) for field in fields(settings)},
         metrics={
             "download": download,

@@ -201,7 +201,7 @@ def test_the_main_checkout_is_dvcs_root_where_there_is_one(tmp_path: Path, monke
 
 FULL = """
 import resource, sys, torch
-from src import artifacts
+from src.base import artifacts
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 large, many = {"weights": torch.zeros(100_000)}, {str(i): torch.zeros(1000) for i in range(100)}
 writes = {

@@ -70,7 +70,8 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_state(tmp_path: Path) -> No
     """A limit on the size of files stands in for the disk: both make a write fail half-way, through the same code."""
     before = written(tmp_path, 2)
     script = (
-        "import torch; from pathlib import Path; from src import console; from src.checkpoints import Checkpoints\n"
+        "import torch; from pathlib import Path\n"
+        "from src.interface import console; from src.training.checkpoints import Checkpoints\n"
         f"kept = Checkpoints(Path({str(tmp_path)!r}))\n"
         "console.run(lambda: kept.write({'images': 30, 'weights': torch.zeros(1_000_000)}))"
     )

@@ -9,9 +9,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from src import scaling_sections
 from src.evidence.comparisons import Comparison, compare, pairs_of, seed_accuracies
-from src.scaling_findings import sentence
+from src.report import scaling
+from src.report.scaling_verdict import sentence
 from src.training import metrics
 
 ARMS = ("baseline", "depth", "width", "resolution", "compound")
@@ -294,7 +294,7 @@ def test_pairs_are_of_arms_that_are_there(arms, pairs):
 
 
 def test_table_7_has_what_the_paper_says_of_it():
-    rows = {row["arm"]: row for row in scaling_sections.TABLE_7}
+    rows = {row["arm"]: row for row in scaling.TABLE_7}
     assert tuple(rows) == ARMS
     scaled = [row for arm, row in rows.items() if arm != "baseline"]
     assert all(row["multiply_adds"] == pytest.approx(1.8, abs=0.11) for row in scaled)

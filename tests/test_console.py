@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HEAD = "from src import console\nimport os, signal, sys, time\n"
+HEAD = "from src.interface import console\nimport os, signal, sys, time\n"
 
 
 def script(body: str) -> list[str]:

@@ -165,7 +165,7 @@ def test_without_network_or_copy_the_stage_ends_with_one_line(tmp_path: Path, mo
 
 STAGE = """
 import runpy, sys
-from src import datasets, downloads
+from src.data import datasets, downloads
 url, name, md5, size = sys.argv[1:]
 datasets.OFFICIAL = {"cifar10": (downloads.Archive(name=name, urls=(url,), md5=md5, size=int(size)),)}
 runpy.run_module("stages.download", run_name="__main__")

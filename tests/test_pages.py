@@ -9,15 +9,16 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from src import findings, numbers, pages, provenance, scaling_results, sections
 from src.evidence import answers, intervals
+from src.report import answer, contents, numbers, pages, provenance
+from src.report.study import LABELS
 from tests.report_builders import HUNDRED, METHODS, NAMES, SIZES, Document, plain, predictions, records, study
 
 
 @cache
 def rendered(classes=NAMES, train_test=0):
     """The page of `study`, drawn once for all tests that only look at it."""
-    return sections.report(study(classes, train_test=train_test))
+    return contents.report(study(classes, train_test=train_test))
 
 
 def with_interval(right, images):
@@ -52,7 +53,7 @@ def test_every_accuracy_of_the_page_is_the_one_counted_from_the_predictions():
     )
     for file in predictions(NAMES, METHODS, SIZES):
         for method, logits in file["logits"].items():
-            name = scaling_results.LABELS[method] + (", one of 5" if method == "untrained" else "")
+            name = LABELS[method] + (", one of 5" if method == "untrained" else "")
             right = [int((logits.argmax(1) == label)[split == i].sum()) for i in range(3)]
             assert rows[name] == [with_interval(n, size) for n, size in zip(right, SIZES.values(), strict=True)]
     assert rows["Untrained head, mean of 5"] == ["", "10.4 %", "10.4 % ± 1.2"]
@@ -108,9 +109,9 @@ def test_most_confused_pairs_are_the_ones_counted_by_hand():
 )
 def test_the_answer_claims_a_difference_only_where_the_intervals_part(tuned, begins, says):
     found = answers.collect(*predictions(NAMES, METHODS | {"finetuned": tuned}, SIZES))
-    answer = plain(findings.answer(answers.accuracy_table(found, list(scaling_results.LABELS)), 0.1))
-    assert answer.startswith(begins)
-    assert says in answer
+    sentence = plain(answer.answer(answers.accuracy_table(found, list(LABELS)), 0.1))
+    assert sentence.startswith(begins)
+    assert says in sentence
 
 
 def accuracies(frozen, tuned, images=1000):
@@ -124,21 +125,21 @@ def accuracies(frozen, tuned, images=1000):
 
 
 def test_the_answer_is_a_sentence_that_can_be_checked_by_hand():
-    assert plain(findings.answer(accuracies(0.723, 0.784), 0.1)) == (
+    assert plain(answer.answer(accuracies(0.723, 0.784), 0.1)) == (
         "Fine-tuning reached 78.4 % [75.7, 80.8] on 1 000 test images, 6.1 points above the frozen backbone with the "
         "same head (72.3 % [69.4, 75.0]); chance is 10.0 %."
     )
-    assert "made no difference: it reached 70.0 %" in plain(findings.answer(accuracies(0.7, 0.7), 0.1))
-    assert plain(findings.answer(accuracies(0.7, 0.11), 0.1)).endswith("chance is 10.0 %, within its interval.")
-    assert plain(findings.answer(accuracies(0.7, 0.02), 0.1)).endswith("chance is 10.0 %, more than that.")
+    assert "made no difference: it reached 70.0 %" in plain(answer.answer(accuracies(0.7, 0.7), 0.1))
+    assert plain(answer.answer(accuracies(0.7, 0.11), 0.1)).endswith("chance is 10.0 %, within its interval.")
+    assert plain(answer.answer(accuracies(0.7, 0.02), 0.1)).endswith("chance is 10.0 %, more than that.")
 
 
 def test_what_needs_no_training_is_compared_with_the_trained_head_as_carefully():
-    assert "less than the head" in findings.context(accuracies(0.8, 0.9), 0.1, 0.1)
-    assert "not clearly different from the head" in findings.context(accuracies(0.61, 0.9), 0.1, 0.1)
-    assert "more than the head" in findings.context(accuracies(0.4, 0.9), 0.1, 0.1)
-    assert "equally common" not in findings.context(accuracies(0.4, 0.9), 0.11, 0.1)
-    assert "commonest one reaches 19.6 %" in plain(findings.context(accuracies(0.4, 0.9), 0.196, 0.1))
+    assert "less than the head" in answer.context(accuracies(0.8, 0.9), 0.1, 0.1)
+    assert "not clearly different from the head" in answer.context(accuracies(0.61, 0.9), 0.1, 0.1)
+    assert "more than the head" in answer.context(accuracies(0.4, 0.9), 0.1, 0.1)
+    assert "equally common" not in answer.context(accuracies(0.4, 0.9), 0.11, 0.1)
+    assert "commonest one reaches 19.6 %" in plain(answer.context(accuracies(0.4, 0.9), 0.196, 0.1))
 
 
 def test_a_warning_names_test_images_that_are_in_train_and_only_then():
@@ -184,7 +185,7 @@ def test_a_record_of_other_values_than_the_reports_own_is_refused(sections, line
     made = {stage: {"params": values} for stage, values in MADE.items()}
     provenance.require_same_settings(made, SECTIONS)
     with pytest.raises(ValueError, match=re.escape(line)):
-        provenance.require_same_settings(made, SECTIONS | sections)
+        provenance.require_same_settings(made, SECTIONS | contents)
 
 
 @pytest.mark.parametrize("classes", [NAMES, HUNDRED], ids=["10 classes", "100 classes"])
@@ -269,13 +270,13 @@ def test_the_folder_holds_the_two_pages_and_the_figures_that_markdown_names(tmp_
 
 
 def test_equal_results_give_equal_bytes():
-    first, second = rendered(), sections.report(study())
+    first, second = rendered(), contents.report(study())
     assert pages.as_html(first) == pages.as_html(second)
     assert pages.as_markdown(first) == pages.as_markdown(second)
 
 
 def test_the_smallest_study_has_a_report():
-    page = sections.report(study(classes=("no", "yes"), sizes={"train": 2, "val": 1, "test": 2}, epochs=1, trials=1))
+    page = contents.report(study(classes=("no", "yes"), sizes={"train": 2, "val": 1, "test": 2}, epochs=1, trials=1))
     assert "nan" not in pages.as_markdown(page).lower().split()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from tests.repository import ARMS, TINY, Repository, copied, moved, ran
+from tests.repository import ARMS, ROOT, TINY, Repository, copied, moved, ran
 from tests.test_pipeline import SOURCES
 from tools.deps import OBSERVERS
 
@@ -51,7 +51,7 @@ AFTER_EDITING = {
     "src/transfer/feature_batches.py": ON_FEATURES,
     "src/transfer/features.py": "extract_features",
     "src/figures/style.py": "report",
-    "src/findings.py": "report",
+    "src/report/answer.py": "report",
     "src/transfer/finetuning.py": "finetune",
     "src/transfer/head_training.py": "tune_head train_frozen",
     "src/models/heads.py": f"{ON_FEATURES} finetune",
@@ -59,40 +59,40 @@ AFTER_EDITING = {
     "src/data/image_folders.py": "download",
     "src/evidence/intervals.py": "report",
     "src/training/metrics.py": f"{ON_FEATURES} {FROM_IMAGES}",
-    "src/mistakes.py": "report",
+    "src/report/mistakes.py": "report",
     "src/training/mixing.py": TRAINING,
     "src/scaling/networks.py": SCALING,
-    "src/numbers.py": "report",
+    "src/report/numbers.py": "report",
     "src/training/optimizers.py": TRAINING,
-    "src/pages.py": "report",
+    "src/report/pages.py": "report",
     "src/training/parameter_groups.py": TRAINING,
     "src/figures/transfer.py": "report",
     "src/images/policies.py": ON_IMAGES,
     "src/training/precision.py": f"extract_features {TRAINING}",
     "src/images/prefetching.py": ON_IMAGES,
-    "src/provenance.py": "report",
+    "src/report/provenance.py": "report",
     "src/base/randomness.py": COMPUTING,
     "src/transfer/rate_finding.py": "",
     "src/figures/rate.py": "",
     "src/training/tally.py": TRAINING,
     "src/models/references.py": ABLATION,
-    "src/report.html": "report",
+    "src/report/page.html": "report",
     "src/training/resuming.py": TRAINING,
     "src/training/rmsprop.py": TRAINING,
     "src/scaling/equations.py": f"{SCALING} report",
-    "src/scaling_findings.py": "report",
+    "src/report/scaling_verdict.py": "report",
     "src/scaling/grid.py": "scaling_search",
     "src/figures/scaling.py": "report",
-    "src/scaling_results.py": "report",
+    "src/report/study.py": "report",
     "src/scaling/search.py": "scaling_search",
-    "src/scaling_search_chapter.py": "report",
-    "src/scaling_sections.py": "report",
+    "src/report/scaling_search.py": "report",
+    "src/report/scaling.py": "report",
     "src/training/schedules.py": TRAINING,
     "src/scaling/training.py": SCALING,
     "src/scaling/seeds.py": ABLATION,
     "src/transfer/head_search.py": "tune_head",
-    "src/search_chapter.py": "report",
-    "src/sections.py": "report",
+    "src/report/head_search.py": "report",
+    "src/report/contents.py": "report",
     "src/models/speed.py": ABLATION,
     "src/base/splits.py": ALL,
     "src/data/splitting.py": "download",
@@ -100,7 +100,7 @@ AFTER_EDITING = {
     "src/evidence/answers.py": "report",
     "src/training/steps.py": TRAINING,
     "src/training/fitting.py": TRAINING,
-    "src/training_chapter.py": "report",
+    "src/report/training.py": "report",
     "src/training/loop.py": TRAINING,
     "src/transfer/strategies.py": "finetune",
     "src/models/weights.py": "extract_features finetune",
@@ -164,11 +164,11 @@ def test_an_edit_reruns_the_stages_that_use_the_file(edited: Repository, request
 
 
 def test_the_table_names_every_source_file() -> None:
-    assert {path for path in AFTER_EDITING if path.endswith(".py")} | {"src/__init__.py", "stages/__init__.py"} == {
-        *SOURCES,
-        "src/__init__.py",
-        "stages/__init__.py",
-    }
+    assert {path for path in AFTER_EDITING if path.endswith(".py")} == set(SOURCES)
+
+
+def test_what_makes_a_folder_a_package_is_empty_and_so_no_dependency() -> None:
+    assert [path for path in (ROOT / "src").rglob("__init__.py") if path.read_bytes()] == []
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def test_whatever_could_change_the_result_finds_no_state(change: str, monkeypatc
     elif change == "device":
         monkeypatch.setattr("src.base.devices.describe", lambda device: {"device": "another", "threads": 2})
     else:
-        monkeypatch.setattr("src.training.fitting.resuming.metadata.version", lambda name: "99")
+        monkeypatch.setattr("src.training.resuming.metadata.version", lambda name: "99")
     assert folder() != before
 
 
@@ -110,7 +110,7 @@ def test_what_a_kill_left_half_written_is_deleted() -> None:
 
 HOLDER = """
 import sys, time, torch
-from src import resuming
+from src.training import resuming
 given = {"params": {"seed": int(sys.argv[1])}, "files": {"src/a.py": "0a", "input.pt": "1b"}}
 with resuming.held("tune_head", given, torch.device("cpu")) as folder:
     print(folder, flush=True)

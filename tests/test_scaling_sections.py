@@ -6,10 +6,12 @@ from statistics import fmean
 import pytest
 from pandas.testing import assert_frame_equal
 
-from src import pages, provenance, scaling_findings, scaling_results, scaling_search_chapter, scaling_sections, sections
 from src.base import artifacts
 from src.evidence import comparisons
 from src.interface.params import Arm
+from src.report import contents, pages, provenance, scaling_search, scaling_verdict
+from src.report.scaling import ablation
+from src.report.study import read_scaling
 from tests.report_builders import (
     ARMS,
     SETTINGS,
@@ -36,7 +38,7 @@ def shown(*parts):
 
 def page_of(found, **own):
     """The section on the arms of `found`, read from a page."""
-    return shown(scaling_sections.ablation(study(scaled=found, **own)))
+    return shown(ablation(study(scaled=found, **own)))
 
 
 def judged(match="multiply_adds", seeds=SEEDS, **means):
@@ -46,7 +48,7 @@ def judged(match="multiply_adds", seeds=SEEDS, **means):
     }
     accuracies = {arm: {seed: values[seed] for seed in seeds} for arm, values in luck.items()}
     found = replace(scaling(tuple(means), seeds=seeds), accuracies=accuracies)
-    return scaling_findings.verdict(
+    return scaling_verdict.verdict(
         study(scaled=found, scaling_ablation=replace(SETTINGS.scaling_ablation, match=match))
     )
 
@@ -83,7 +85,7 @@ def test_every_comparison_is_a_row_that_says_its_sentence():
     found = scaling()
     pairs = comparisons.pairs_of(ARMS)
     rows = page_of(found).table("Differences in test accuracy")[1:]
-    said = [scaling_findings.sentence(each) for each in comparisons.compare(found.accuracies, pairs)]
+    said = [scaling_verdict.sentence(each) for each in comparisons.compare(found.accuracies, pairs)]
     assert [f"{row[0]}: {row[1]}" for row in rows] == list(map(plain, said))
     for (arm, other), row in zip(pairs, rows, strict=True):
         mean = fmean(found.accuracies[arm][seed] - found.accuracies[other][seed] for seed in SEEDS)
@@ -163,14 +165,14 @@ def test_only_arms_of_equal_cost_are_said_to_be():
 
 def test_the_verdict_stands_near_the_top():
     made = study()
-    page = sections.report(made)
-    assert scaling_findings.verdict(made) in page.lead
+    page = contents.report(made)
+    assert scaling_verdict.verdict(made) in page.lead
     assert [section.title for section in page.sections][3:5] == ["Does compound scaling pay?", "Which way to scale"]
 
 
 def test_without_arms_the_search_alone_is_shown():
     made = study(scaled=scaling(()))
-    page = sections.report(made)
+    page = contents.report(made)
     titles = [section.title for section in page.sections]
     assert "Which way to scale" in titles
     assert "Does compound scaling pay?" not in titles
@@ -240,7 +242,7 @@ def test_arms_with_settings_of_their_own_are_named():
 
 
 def test_candidates_are_ranked_as_the_search_chose():
-    page = shown(scaling_search_chapter.search(study()))
+    page = shown(scaling_search.search(study()))
     rows = page.table("All candidates")[1:]
     assert [row[:3] for row in rows] == [
         ["1.2 ★", "1.2", "1.1"],
@@ -256,7 +258,7 @@ def test_candidates_are_ranked_as_the_search_chose():
 
 def test_a_search_without_training_shows_costs_and_claims_nothing():
     epochs = replace(SETTINGS.scaling_search, epochs=0)
-    page = shown(scaling_search_chapter.search(study(scaled=scaling((), trained=False), scaling_search=epochs)))
+    page = shown(scaling_search.search(study(scaled=scaling((), trained=False), scaling_search=epochs)))
     header, *rows = page.table("All candidates")
     assert header[-1] == "Multiply-adds"
     assert [row[0] for row in rows] == ["2", "1", "1.6", "1.2", "1.9"]  # growth 2, 1.96, 1.936, 2.09, 1.9
@@ -278,7 +280,7 @@ def test_only_the_arms_that_params_name_are_read(tmp_path, trained):
         artifacts.write_json(getattr(expected, key), tmp_path / f"{key}.json")
     artifacts.write_csv(candidates(trained=trained), tmp_path / "candidates.csv")
     searched = {key: str(tmp_path / f"{key}.json") for key in ("search", "search_run", "coefficients")}
-    found = scaling_results.read(
+    found = read_scaling(
         SETTINGS.scaling_arms,
         **{key: str(path) for key, path in paths.items()},
         **searched,

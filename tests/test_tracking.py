@@ -358,8 +358,9 @@ def refusing() -> str:
 
 STAGE = """
 import sys, time
-from src import artifacts, params, tracking
-from src.stage_records import StageRecord
+from src.base import artifacts
+from src.interface import params, tracking
+from src.base.stage_records import StageRecord
 import mlflow, sqlalchemy  # a server is not to blame for the seconds that this takes
 cfg = params.load(sys.argv[1])
 began = time.monotonic()

@@ -16,11 +16,8 @@ PIPELINE = ROOT / "dvc.yaml"
 # Observers cannot change an output, so no stage depends on them, nor on what only they import: they check what people
 # type, print, estimate and mirror.
 OBSERVERS = {
-    "src/interface/params.py",
-    "src/interface/checking.py",
-    "src/interface/console.py",
-    "src/interface/tracking.py",
     "src/expectations.py",
+    *(path.relative_to(ROOT).as_posix() for path in (ROOT / "src/interface").glob("*.py")),
 }
 MARKED = re.compile(r"^(?P<indent> *)# code, by make deps\n.*?^(?P=indent)# by hand\n", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"-m stages\.(\w+)")

@@ -4,10 +4,10 @@ import pandas as pd
 
 from src.evidence import intervals
 from src.figures import scaling
-from src.numbers import count, interval, percent
-from src.pages import Figure, Section, Table
+from src.report.numbers import count, interval, percent
+from src.report.pages import Figure, Section, Table
+from src.report.study import Study
 from src.scaling.equations import PAPER
-from src.scaling_results import Study
 
 
 def searched(study: Study) -> str:

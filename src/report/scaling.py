@@ -7,23 +7,23 @@ from typing import Any
 
 import pandas as pd
 
-from src import scaling_findings
 from src.evidence.comparisons import Comparison
 from src.figures import scaling
-from src.numbers import count, digits, duration, listed, percent, points
-from src.pages import Figure, Section, Table
-from src.scaling_results import Study
+from src.report import scaling_verdict
+from src.report.numbers import count, digits, duration, listed, percent, points
+from src.report.pages import Figure, Section, Table
+from src.report.study import Study
 
 
 def ablation(study: Study) -> Section:
     """The verdict, with every comparison and what each arm is, costs and reaches."""
-    found, arms = scaling_findings.compared(study), set(study.scaling.arms)
-    text = scaling_findings.verdict(study) or (
+    found, arms = scaling_verdict.compared(study), set(study.scaling.arms)
+    text = scaling_verdict.verdict(study) or (
         f"Nothing to compare: that takes the unscaled baseline, or compound beside a single axis; "
         f"trained: {listed(study.scaling.arms)}."
     )
     blocks: list[str | Figure | Table] = [text]
-    if note := scaling_findings.own_settings(study):
+    if note := scaling_verdict.own_settings(study):
         blocks.append(note)
     if found:
         blocks.append(_comparison_rows(found))
@@ -34,7 +34,7 @@ def ablation(study: Study) -> Section:
 
 
 def _comparison_rows(found: Sequence[Comparison]) -> Table:
-    rows = [[*scaling_findings.sentence(each).split(": ", 1), _p_value(each)] for each in found]
+    rows = [[*scaling_verdict.sentence(each).split(": ", 1), _p_value(each)] for each in found]
     return Table(
         caption="Differences in test accuracy, in percentage points, paired by seed, with 95 % t intervals; intervals "
         f"and p are corrected for {count(len(found))} comparisons by Holm's procedure. They cover the luck of a seed: "

@@ -2,9 +2,9 @@
 
 from src.evidence import answers
 from src.figures import transfer
-from src.numbers import count, interval, percent
-from src.pages import Figure, Section, Table
-from src.scaling_results import TRAINED, Study
+from src.report.numbers import count, interval, percent
+from src.report.pages import Figure, Section, Table
+from src.report.study import TRAINED, Study
 
 MATRIX_CLASSES = 20  # of more classes, a confusion matrix cannot be read
 PAIRS = 12

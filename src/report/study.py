@@ -52,7 +52,7 @@ class ScalingResults:
         return {"scaling_search": self.search_run} | {f"scaling_ablation@{arm}": run for arm, run in self.runs.items()}
 
 
-def read(
+def read_scaling(
     arms: Iterable[str],
     *,
     metrics: str,

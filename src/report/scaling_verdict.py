@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 from src.evidence import comparisons
 from src.evidence.comparisons import MOST_SEEDS, Comparison
-from src.numbers import MINUS, count, listed, points
-from src.scaling_results import Study
+from src.report.numbers import MINUS, count, listed, points
+from src.report.study import Study
 
 AXES = ("depth", "width", "resolution")
 CONDITIONS = {

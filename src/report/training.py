@@ -3,8 +3,8 @@
 import pandas as pd
 
 from src.figures import transfer
-from src.pages import Figure, Section, Table
-from src.scaling_results import LABELS, Study
+from src.report.pages import Figure, Section, Table
+from src.report.study import LABELS, Study
 
 
 def training_chapter(study: Study) -> Section:

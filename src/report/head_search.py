@@ -3,9 +3,9 @@
 import pandas as pd
 
 from src.figures import transfer
-from src.numbers import percent
-from src.pages import Figure, Section, Table
-from src.scaling_results import Study
+from src.report.numbers import percent
+from src.report.pages import Figure, Section, Table
+from src.report.study import Study
 
 
 def search_chapter(study: Study) -> Section:

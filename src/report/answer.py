@@ -9,9 +9,9 @@ import pandas as pd
 
 from src.evidence import intervals
 from src.figures import transfer
-from src.numbers import count, duration, interval, percent
-from src.pages import Figure, Table
-from src.scaling_results import LABELS, TRAINED, Study
+from src.report.numbers import count, duration, interval, percent
+from src.report.pages import Figure, Table
+from src.report.study import LABELS, TRAINED, Study
 
 
 def answer(accuracies: pd.DataFrame, chance: float) -> str:

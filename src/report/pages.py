@@ -1,6 +1,6 @@
 """The report as a page: sections of text, tables and figures, written as one HTML file and as Markdown with figures.
 
-What the sections say is decided in src/sections.py; how a page looks, here and in src/report.html.
+What the sections say is decided in contents.py; how a page looks, here and in page.html.
 The HTML page asks for nothing outside itself: its figures are data: URIs.
 """
 
@@ -68,7 +68,7 @@ def write(page: Page, folder: str) -> None:
 
 def as_html(page: Page) -> str:
     """One self-contained HTML document; every text is escaped."""
-    template = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
+    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     return _environment(autoescape=True).from_string(template).render(page=page) + "\n"
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from src.numbers import NARROW, count, duration, percent
-from src.pages import Section, Table
-from src.scaling_results import Study
+from src.report.numbers import NARROW, count, duration, percent
+from src.report.pages import Section, Table
+from src.report.study import Study
 
 SOFTWARE = ("python", "platform", "torch", "torchvision", "numpy", "scikit-learn", "optuna", "pandas", "pillow")
 
