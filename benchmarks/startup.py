@@ -22,7 +22,7 @@ from src.interface import params
 from src.models import backbones
 from src.models.heads import build_head
 from src.training import fitting
-from tests.repository import Repository
+from tests.builders.repository import Repository
 
 LIMIT = 8.0  # seconds
 NAME, RESOLUTION = "efficientnet_b0", 64

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.repository import ROOT, Repository
+from tests.builders.repository import ROOT, Repository
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of several processes (`-n 2`), one runs all tests of the sample: it is made once, and some edit it for a moment."""
+    for item in items:
+        if "sample" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("sample"))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,236 @@
+"""A study made up for the tests of the report, and how they read its page."""
+
+from dataclasses import asdict, fields, replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from src.evidence import answers, comparisons
+from src.interface import params
+from src.report import numbers
+from src.report.study import ScalingResults, Study
+from src.training import metrics
+
+METHODS = {"untrained": 0.0, "nearest_mean": 0.6, "nearest_neighbours": 0.65, "frozen": 0.72, "finetuned": 0.8}
+SIZES = {"train": 1200, "val": 240, "test": 360}
+NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+HUNDRED = tuple(f"class {i}" for i in range(100))
+SETTINGS = params.load(Path(__file__).parents[2] / "params.yaml")
+ARMS = ("baseline", "depth", "width", "resolution", "compound")
+ACCURACIES = dict(zip(ARMS, (0.60, 0.62, 0.625, 0.63, 0.66), strict=True))  # about, on test
+LARGER = {"baseline": (1.0, 1.0, 64), "depth": (4.3, 1.0, 64), "width": (1.0, 2.1, 64)}  # d, w, R
+LARGER |= {"resolution": (1.0, 1.0, 128), "compound": (1.4, 1.2, 80)}
+
+
+def predictions(classes, shares, sizes, seed=0):
+    """Files of predictions as the stages write them; `shares` of each method's answers are right, others are drawn."""
+    generator = np.random.default_rng(seed)
+    split = np.repeat(np.arange(3), list(sizes.values()))
+    label = generator.integers(len(classes), size=len(split))
+    label[: len(classes)] = np.arange(len(classes))
+    neighbour = (label + 1) % len(classes)
+    files = []
+    for names in (("untrained", "nearest_mean", "nearest_neighbours"), ("frozen",), ("finetuned",)):
+        logits = {}
+        for name in names:
+            guess = np.where(
+                generator.random(len(label)) < 0.5, neighbour, generator.integers(len(classes), size=len(label))
+            )
+            answer = np.where(generator.random(len(label)) < shares[name], label, guess)
+            logits[name] = torch.nn.functional.one_hot(torch.from_numpy(answer), len(classes)).float() * 5
+        index = np.concatenate([np.arange(size) for size in sizes.values()])
+        files.append(
+            {key: torch.from_numpy(value) for key, value in {"label": label, "split": split, "index": index}.items()}
+        )
+        files[-1] |= {"classes": tuple(classes), "logits": logits}
+    return files
+
+
+def curve(epochs, reached, *, backbone):
+    """A curve as a training stage writes it."""
+    rows = []
+    for epoch in range(1, epochs + 1):
+        done = reached - 0.25 * 0.7**epoch
+        rate = 5e-4 * (0.02 + 0.5 * (1 + np.cos(np.pi * epoch / epochs)))
+        rows.append(
+            {"epoch": epoch, "train_loss": 2.4 - 2 * done, "train_accuracy": done - 0.03, "val_loss": 2.3 - 2 * done}
+        )
+        rows[-1] |= {"val_accuracy": done, "head_lr": rate, "gradient_norm": 1.0}
+        rows[-1] |= {"backbone_lr": rate / 10} if backbone else {}
+    return pd.DataFrame(rows)
+
+
+def search(trials, epochs):
+    generator, space = np.random.default_rng(1), asdict(SETTINGS.tune_head)
+    names = ("learning_rate", "weight_decay", "dropout", "optimizer", "schedule", "classifier")
+    rows, curves = [], []
+    for trial in range(trials):
+        drawn = {name: space[name][generator.integers(len(space[name]))] for name in names}
+        accuracy = 0.66 + 0.04 * (drawn["classifier"] == "deep") + 0.02 * generator.random()
+        rows.append(
+            {"trial": trial, "val_accuracy": accuracy, "val_loss": 1.7 - accuracy, "best_epoch": epochs} | drawn
+        )
+        curves.append(curve(epochs, accuracy, backbone=False).assign(trial=trial))
+    shares = np.sort(generator.dirichlet(np.ones(len(names))))[::-1]
+    return pd.DataFrame(rows), pd.concat(curves), pd.DataFrame({"parameter": names[::-1], "importance": shares})
+
+
+def records():
+    common = {"python": "3.11.2", "platform": "Linux", "torch": "2.15.0", "torchvision": "0.29.2", "numpy": "2.4.6"}
+    machine = {"device": "cpu (x86_64)", "threads": 2}
+    seconds = {"download": 3.2, "extract_features": 415.8, "baseline": 12.4, "tune_head": 88.0}
+    seconds |= {"train_frozen": 21.0, "finetune": 3475.5}
+    made = {stage: {"stage": stage, "seconds": s, "peak_memory_mb": 1210} | common for stage, s in seconds.items()}
+    for stage in list(made)[1:]:
+        made[stage] |= machine
+    made["download"] |= {"dataset": "cifar10", "source": None, "source_sha256": None}
+    made["extract_features"] |= {"images_per_second": 1250.4, "weights": "weights/pico.safetensors", "resolution": 64}
+    made["extract_features"] |= {"weights_sha256": "ab" * 32}
+    made["finetune"] |= {"images_per_second": 181.6}
+    return made
+
+
+def arm_predictions(arm, seeds, *, images=1000):
+    """As data/predictions/scaling_ablation/<arm>.pt holds them; the seeds differ by some tenths of a point."""
+    labels = {split: torch.arange(images) % 10 for split in ("val", "test")}
+    logits = {}
+    for seed in seeds:
+        luck = np.random.default_rng(seed + sum(map(ord, arm))).integers(-6, 7)
+        wrong = images - round(images * ACCURACIES.get(arm, 0.5)) + int(luck)
+        logits[f"seed {seed}"] = {}
+        for split, more in (("val", 20), ("test", 0)):
+            answers = (labels[split] + (torch.arange(images) < wrong + more)) % 10
+            logits[f"seed {seed}"][split] = torch.nn.functional.one_hot(answers, 10).float()
+    return metrics.collect_predictions(logits, labels, NAMES)
+
+
+def arm_metrics(arm, seeds):
+    """As metrics/scaling_ablation/<arm>.json; a reference model has neither depth nor width."""
+    depth, width, resolution = LARGER.get(arm, (1.0, 1.0, 64))
+    scale = {"depth": depth, "width": width, "resolution": resolution}
+    scores = {}
+    for split in ("val", "test"):
+        reached = list(comparisons.seed_accuracies(arm_predictions(arm, seeds), split).values())
+        scores[split] = {"accuracy": float(np.mean(reached))}
+        scores[split] |= {"accuracy_std": float(np.std(reached, ddof=1))} if len(seeds) > 1 else {}
+    costs = {"parameters": 4_020_358 * len(arm), "multiply_adds": 31_973_440 * (4 if arm in ARMS[1:] else 1)}
+    found = costs | {"activations": 551_936 + len(arm), **scores, "epochs_to_95": 11.5}
+    return (scale if arm in ARMS else {"resolution": 64}) | found
+
+
+def arm_run(arm, seeds):
+    """As data/runs/scaling_ablation/<arm>.json."""
+    common = {"stage": f"scaling_ablation@{arm}", "device": "cpu (x86_64)", "threads": 2, "torch": "2.15.0"}
+    seconds = [round(40.5 * len(arm) + seed, 1) for seed in seeds]
+    speeds = {"training_images_per_second": 1000.4 / len(arm), "inference_images_per_second": 9000.4 / len(arm)}
+    timed = {"seconds": sum(seconds) + 10, "training_seconds": seconds, "images_per_second": 900.0, **speeds}
+    return common | {"seeds": list(seeds), "peak_memory_mb": 512.7} | timed
+
+
+def arm_curve(arm, seeds, epochs):
+    """As plots/scaling_ablation/<arm>.csv."""
+    reached = ACCURACIES.get(arm, 0.5)
+    return pd.concat([curve(epochs, reached + 0.01 * seed, backbone=False).assign(seed=seed) for seed in seeds])
+
+
+def candidates(*, trained=True):
+    """As plots/scaling_search/candidates.csv, the third the best."""
+    rows = pd.DataFrame(
+        [(1.9, 1.0, 1.0), (1.6, 1.0, 1.1), (1.2, 1.2, 1.1), (2.0, 1.0, 1.0), (1.0, 1.4, 1.0)],
+        columns=["alpha", "beta", "gamma"],
+    )
+    rows["growth"] = rows["alpha"] * rows["beta"] ** 2 * rows["gamma"] ** 2
+    rows = rows.assign(depth=rows["alpha"], width=rows["beta"], resolution=[64, 80, 80, 64, 64])
+    rows["parameters"], rows["multiply_adds"] = 4_000_000 + rows.index, 60_000_000 - rows.index
+    nothing = [None] * len(rows)
+    return rows.assign(
+        val_accuracy=[0.41, 0.43, 0.44, 0.35, 0.41] if trained else pd.Series(nothing, dtype=float),
+        val_loss=[1.6, 1.55, 1.5, 1.8, 1.61] if trained else pd.Series(nothing, dtype=float),
+    )
+
+
+def scaling(arms=ARMS, *, seeds=(0, 1, 2), epochs=4, trained=True):
+    """What the stages of the scaling study left of `arms`."""
+    chosen = dict(zip(("alpha", "beta", "gamma"), (1.2, 1.2, 1.1) if trained else (1.2, 1.1, 1.15), strict=True))
+    scores = {"val": {"accuracy": 0.44, "loss": 1.5}} if trained else {}
+    return ScalingResults(
+        metrics={arm: arm_metrics(arm, seeds) for arm in arms},
+        runs={arm: arm_run(arm, seeds) for arm in arms},
+        accuracies={arm: comparisons.seed_accuracies(arm_predictions(arm, seeds)) for arm in arms},
+        curves={arm: arm_curve(arm, seeds, epochs) for arm in arms},
+        search=chosen | {"candidates": 5} | scores,
+        search_run={"stage": "scaling_search", "seconds": 77.0, "peak_memory_mb": 640, "device": "cpu (x86_64)"},
+        coefficients=chosen | {"chosen_by": "validation" if trained else "paper"},
+        candidates=candidates(trained=trained),
+    )
+
+
+def study(classes=NAMES, shares=METHODS, sizes=SIZES, *, train_test=0, epochs=10, trials=20, scaled=None, **own):
+    """`scaled` is what the scaling study left; `own` are sections of settings to put in place of params.yaml's."""
+    files, scaled = predictions(classes, shares, sizes), scaled or scaling()
+    settings = replace(SETTINGS, **{"scaling_arms": dict.fromkeys(scaled.arms, params.Arm())} | own)
+    found = answers.collect(*files)
+    trial_rows, trial_curves, importances = search(trials, 6)
+    scores = {split: {"accuracy": 0.7, "loss": 0.9 + i / 10} for i, split in enumerate(("train", "val", "test"))}
+    baseline = {"untrained": 0.1037, "untrained_std": 0.0123, "nearest_mean": 0.6, "nearest_neighbours": 0.65}
+    download = {split: {"images": size, "duplicates": 3 * i} for i, (split, size) in enumerate(sizes.items())}
+    download |= {"across": {"train_val": 7, "train_test": train_test, "val_test": 5}, "classes": len(classes)}
+    best = int(trial_rows["val_accuracy"].idxmax())
+    return Study(
+        settings={field.name: getattr(settings, field.name) for field in fields(settings)},
+        metrics={
+            "download": download,
+            "baseline": {"val": baseline, "test": baseline},
+            "tune_head": {"val": {"accuracy": 0.7, "loss": 1.0}, "best_trial": best, "trials": trials},
+            "train_frozen": scores | {"best_epoch": epochs},
+            "finetune": scores | {"best_epoch": max(1, epochs - 2)},
+            **scaled.stage_metrics,
+        },
+        records=records() | scaled.stage_runs,
+        answers=found,
+        best_head={"classifier": "deep", "dropout": 0.3, "learning_rate": 0.001, "optimizer": "adamw"},
+        frozen_curve=curve(2 * epochs, 0.72, backbone=False),
+        finetuned_curve=curve(epochs, 0.8, backbone=True),
+        trials=trial_rows,
+        trial_curves=trial_curves,
+        importances=importances,
+        scaling=scaled,
+    )
+
+
+class Document(HTMLParser):
+    """What a browser would make of the page: its tags with their attributes, its tables as lists of rows."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.tables, self.cell, self.words = [], {}, None, ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "table":
+            self.rows = []
+        elif tag == "tr":
+            self.rows.append([])
+        self.cell = "" if tag in ("td", "th", "caption") else self.cell
+
+    def handle_data(self, data):
+        self.words += data
+        self.cell = None if self.cell is None else self.cell + data
+
+    def handle_endtag(self, tag):
+        if tag == "caption":
+            self.tables[self.cell] = self.rows
+        elif tag in ("td", "th"):
+            self.rows[-1].append(self.cell)
+        self.cell = None if tag in ("td", "th", "caption") else self.cell
+
+    def table(self, caption):
+        return next(rows for name, rows in self.tables.items() if name.startswith(caption))
+
+
+def plain(text):
+    return text.replace(numbers.NARROW, " ")

@@ -1,0 +1,122 @@
+"""Splits are stratified, decided by their seed alone, and duplicates are counted exactly."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from src.base.splits import Split
+from src.data import splitting
+from src.interface.params import Dataset
+from tests.builders.data import dataset
+
+LABELS = torch.arange(10).repeat(100)  # 100 images of each of 10 classes
+CLASSES = tuple("abcdefghij")
+TEST = torch.arange(10)
+
+
+def choose(labels: Tensor = LABELS, **changes: Any) -> dict[str, Tensor]:
+    classes = CLASSES[: int(labels.max()) + 1]
+    chosen = splitting.choose({"train": labels, "test": TEST}, classes, dataset(**changes))
+    return {name: rows for name, (_, rows) in chosen.items()}
+
+
+def test_train_and_val_share_the_images_in_proportion_and_in_their_old_order() -> None:
+    rows = choose(val_fraction=0.2)
+    assert torch.equal(torch.cat([rows["train"], rows["val"]]).sort().values, torch.arange(1000))
+    assert torch.bincount(LABELS[rows["val"]]).tolist() == [20] * 10
+    assert torch.bincount(LABELS[rows["train"]]).tolist() == [80] * 10
+    assert all(torch.equal(some, some.sort().values) for some in rows.values())
+    assert torch.equal(rows["test"], torch.arange(10))
+
+
+def test_the_split_seed_alone_decides_which_images_are_validation() -> None:
+    first = choose(split_seed=3)["val"]
+    torch.manual_seed(99)
+    for changes in ({}, {"train_limit": 50}, {"image_size": 64}, {"source": "elsewhere"}):
+        assert torch.equal(choose(split_seed=3, **changes)["val"], first)
+    assert not torch.equal(choose(split_seed=4)["val"], first)
+
+
+def test_a_larger_limit_and_a_larger_fraction_add_images_and_take_none_away() -> None:
+    for key, values in (("train_limit", (10, 11, 57, 300, 750)), ("val_fraction", (0.01, 0.1, 0.11, 0.5))):
+        part = "train" if key == "train_limit" else "val"
+        kept = [set(choose(**{key: value})[part].tolist()) for value in values]
+        assert all(small < large for small, large in pairwise(kept))
+
+
+@given(
+    counts=st.lists(st.integers(2, 40), min_size=2, max_size=8),
+    fraction=st.floats(0.001, 0.999),
+    limit=st.integers(2, 300),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_every_class_is_in_every_split_and_the_counts_are_exact(
+    counts: list[int], fraction: float, limit: int, seed: int
+) -> None:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    rows = choose(labels, val_fraction=fraction, split_seed=seed)
+    expected = min(max(round(fraction * len(labels)), len(counts)), len(labels) - len(counts))
+    assert len(rows["val"]) == expected
+    for part in ("train", "val"):
+        assert torch.bincount(labels[rows[part]], minlength=len(counts)).min() >= 1
+    limit = min(max(limit, len(counts)), len(rows["train"]))
+    limited = choose(labels, val_fraction=fraction, split_seed=seed, train_limit=limit)
+    assert len(limited["train"]) == limit
+    assert set(limited["train"].tolist()) <= set(rows["train"].tolist())
+    assert torch.bincount(labels[limited["train"]], minlength=len(counts)).min() >= 1
+
+
+@given(counts=st.lists(st.integers(5, 60), min_size=2, max_size=6), seed=st.integers(0, 1000))
+def test_every_beginning_of_a_stratified_order_holds_the_classes_in_proportion(counts: list[int], seed: int) -> None:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    order = splitting.stratified_order(labels, seed)
+    assert torch.equal(order.sort().values, torch.arange(len(labels)))
+    for length in range(len(counts), len(labels) - len(counts)):
+        found = torch.bincount(labels[order[:length]], minlength=len(counts))
+        exact = torch.tensor(counts) * length / len(labels)
+        assert (found - exact).abs().max() <= len(counts)  # at most one image a class is out of its turn
+
+
+def test_a_val_of_its_own_is_kept_whole_and_nothing_is_held_out() -> None:
+    labels = {"train": LABELS, "val": TEST, "test": TEST}
+    chosen = splitting.choose(labels, CLASSES, dataset())
+    assert {name: (given, len(rows)) for name, (given, rows) in chosen.items()} == {
+        "train": ("train", 1000),
+        "val": ("val", 10),
+        "test": ("test", 10),
+    }
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "message"),
+    [
+        (LABELS, dataset(train_limit=9), r"^dataset.train_limit: 9 is not allowed; allowed: 10 .*to 750 "),
+        (LABELS, dataset(train_limit=751), r"^dataset.train_limit: 751 is not allowed; allowed: 10 .*to 750 "),
+        (torch.tensor([0, 0, 1]), dataset(), r"^train: class 'b' has 1 image, too few to hold one out"),
+    ],
+)
+def test_too_few_images_are_an_error_that_says_what_is_allowed(labels: Tensor, settings: Dataset, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        splitting.choose({"train": labels, "test": labels}, CLASSES[: int(labels.max()) + 1], settings)
+
+
+def test_duplicates_are_counted_within_and_across_splits() -> None:
+    images = torch.arange(10, dtype=torch.uint8).view(-1, 1, 1, 1).repeat(1, 3, 2, 2)
+    images[9, 2, 1, 1] += 1
+
+    def split(*rows: int) -> Split:
+        return Split(images=images[list(rows)], labels=torch.zeros(len(rows), dtype=torch.int64), classes=("a", "b"))
+
+    splits = {"train": split(0, 1, 1, 2, 1), "val": split(2, 3, 3), "test": split(3, 1, 2, 1, 9)}
+    assert splitting.describe(splits) == {
+        "train": {"images": 5, "duplicates": 2},
+        "val": {"images": 3, "duplicates": 1},
+        "test": {"images": 5, "duplicates": 1},
+        "across": {"train_val": 1, "train_test": 3, "val_test": 2},
+        "classes": 2,
+    }

@@ -1,0 +1,69 @@
+"""scaling_arms, whose keys a person chooses: which names and values there may be; any other is one line."""
+
+import re
+
+import pytest
+
+from src.interface import params
+from tests.interface.test_params import edited, loaded, message
+
+ARMS = ", ".join((*params.AXES, *params.BACKBONES, "small_cnn"))
+ARM_KEYS = "resolution, epochs, batch_size, learning_rate, weight_decay, dropout, stochastic_depth"
+BAD_ARMS = [
+    ("{dept: {}}", f"scaling_arms.dept: unknown; allowed: {ARMS}; did you mean depth?"),
+    ("{resnet51: {}}", f"scaling_arms.resnet51: unknown; allowed: {ARMS}; did you mean resnet50?"),
+    ("{alexnet: {}}", f"scaling_arms.alexnet: unknown; allowed: {ARMS}"),
+    ("{depth: {}, 5: {}}", f"scaling_arms.5: unknown; allowed: {ARMS}"),
+    ("{'': {}}", f"scaling_arms.: unknown; allowed: {ARMS}"),
+    ("{null: {}}", f"scaling_arms.null: unknown; allowed: {ARMS}"),
+    ('{"a\\nb": {}}', f"scaling_arms.'a\\nb': unknown; allowed: {ARMS}"),
+    ("{depth: null}", f"scaling_arms.depth: null is no section; allowed: a mapping with the keys {ARM_KEYS}"),
+    ("{depth: 4}", f"scaling_arms.depth: 4 is no section; allowed: a mapping with the keys {ARM_KEYS}"),
+    ("{depth: [1]}", f"scaling_arms.depth: [1] is no section; allowed: a mapping with the keys {ARM_KEYS}"),
+    ("[depth, width]", "scaling_arms: ['depth', 'width'] is not allowed; "
+     f"allowed: a mapping whose keys are of {ARMS}"),
+    ("depth", f"scaling_arms: 'depth' is not allowed; allowed: a mapping whose keys are of {ARMS}"),
+    ("null", f"scaling_arms: null is not allowed; allowed: a mapping whose keys are of {ARMS}"),
+    ("{depth: {epoch: 3}}", "scaling_arms.depth.epoch: unknown key; did you mean scaling_arms.depth.epochs?"),
+    ("{depth: {colour: 3}}", f"scaling_arms.depth.colour: unknown key; allowed: {ARM_KEYS}"),
+    ("{depth: {epochs: 0}}", "scaling_arms.depth.epochs: 0 is not allowed; "
+     "allowed: an integer >= 1 and <= 1000000000 or null"),
+    ("{resnet50: {resolution: 7}}", "scaling_arms.resnet50.resolution: 7 is not allowed; "
+     "allowed: an integer >= 8 and <= 4096 or null"),
+    ("{depth: {dropout: 1}}", "scaling_arms.depth.dropout: 1 is not allowed; "
+     "allowed: a number >= 0 and < 1 or null"),
+    *((f"{{{axis}: {{resolution: 64}}}}", f"scaling_arms.{axis}.resolution: 64 is not allowed, "
+       "the match decides it; allowed: null") for axis in params.AXES),
+    *((f"{{{name}: {{{key}: 0.0}}}}", f"scaling_arms.{name}.{key}: 0.0 is not allowed, it is published; allowed: null")
+      for name in ("resnet50", "efficientnet_b0", "small_cnn") for key in ("dropout", "stochastic_depth")),
+    ("{depth: {}, resnet50: {}, depth: {}}", "params.yaml, line N: not YAML: 'depth' for the second time"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "expected"), BAD_ARMS, ids=[value for value, _ in BAD_ARMS])
+def test_a_wrong_arm_is_named_with_what_is_allowed(value, expected, tmp_path):
+    found = message(edited(scaling_arms=value), tmp_path)
+    assert re.sub(r"line \d+", "line N", found) == expected
+    assert len(found.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", [*params.AXES, *params.REFERENCES])
+def test_every_axis_and_every_backbone_is_an_arm(name, tmp_path):
+    assert loaded(edited(scaling_arms=f"{{{name}: {{}}}}"), tmp_path).scaling_arms == {name: params.Arm()}
+
+
+def test_arms_keep_their_order_and_what_they_say(tmp_path):
+    text = (
+        "{small_cnn: {resolution: 32, epochs: 5}, width: {}, baseline: {dropout: 0, learning_rate: 1e-3, epochs: null}}"
+    )
+    arms = loaded(edited(scaling_arms=text), tmp_path).scaling_arms
+    assert list(arms.items()) == [
+        ("small_cnn", params.Arm(resolution=32, epochs=5)),
+        ("width", params.Arm()),
+        ("baseline", params.Arm(dropout=0.0, learning_rate=0.001)),
+    ]
+    assert type(arms["baseline"].dropout) is float
+
+
+def test_there_may_be_no_arms(tmp_path):
+    assert loaded(edited(scaling_arms="{}"), tmp_path).scaling_arms == {}

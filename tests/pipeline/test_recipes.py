@@ -1,0 +1,175 @@
+"""Recipes: whole sets of values for params.yaml, applied here by DVC's own code, as `dvc exp run -S` applies them."""
+
+import shutil
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
+
+from recipes import run
+from src.interface import params
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "recipes").glob("*.txt"))
+
+
+def applied(recipes: list[Path], folder: Path) -> params.Params:
+    """params.yaml after the recipes, one upon the other."""
+    shutil.copy(ROOT / "params.yaml", folder)
+    for recipe in recipes:
+        apply_overrides(folder / "params.yaml", run.overrides(recipe))
+    return params.load(folder / "params.yaml")
+
+
+@cache
+def loaded(name: str) -> params.Params:
+    """params.yaml after one recipe alone."""
+    with TemporaryDirectory() as folder:
+        return applied([ROOT / f"recipes/{name}.txt"], Path(folder))
+
+
+def values(section: Any, **named: Any) -> dict[str, Any]:
+    """What `section` has where `named` has something."""
+    return {name: getattr(section, name) for name in named}
+
+
+def keys(recipe: Path) -> list[str]:
+    return [line.split("=")[0] for line in run.overrides(recipe)]
+
+
+def test_the_sample_and_the_quick_study_are_recipes():
+    assert {"sample", "cifar10_quick"} <= {recipe.stem for recipe in RECIPES}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_a_recipe_gives_params_that_load(recipe):
+    assert loaded(recipe.stem).report.title in "".join(run.overrides(recipe))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_a_recipe_is_one_experiment_and_no_sweep(recipe):
+    assert len(get_hydra_sweeps({"params.yaml": run.overrides(recipe)})) == 1
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_a_recipe_names_each_key_once_and_every_key_that_any_recipe_names(recipe):
+    assert sorted(keys(recipe)) == sorted({key for other in RECIPES for key in keys(other)})
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_nothing_of_another_recipe_stays(recipe, tmp_path):
+    """Of the one before it, that is: all name the same keys."""
+    other = RECIPES[RECIPES.index(recipe) - 1]
+    assert applied([other, recipe], tmp_path) == loaded(recipe.stem)
+
+
+def test_every_recipe_has_a_title_of_its_own():
+    assert len({loaded(recipe.stem).report.title for recipe in RECIPES}) == len(RECIPES)
+
+
+def test_the_sample_needs_no_network_and_ships_its_weights():
+    sample = loaded("sample")
+    assert sample.dataset.name == "digits"
+    assert sample.backbone.name == "efficientnet_pico"
+    assert (ROOT / sample.backbone.weights).is_file()
+    assert not sample.augment.flip  # a mirrored 3 is no digit
+
+
+def test_the_quick_study_is_of_all_cifar10():
+    quick = loaded("cifar10_quick")
+    assert (quick.dataset.name, quick.dataset.train_limit) == ("cifar10", None)
+    assert (ROOT / quick.backbone.weights).is_file()
+
+
+def test_the_sample_has_three_arms_of_two_seeds_whatever_its_search_chooses():
+    cfg = loaded("sample")
+    assert (list(cfg.scaling_arms), cfg.scaling_ablation.seeds) == (["baseline", "width", "compound"], (0, 1))
+    assert (cfg.scaling_ablation.match, cfg.scaling_ablation.phi) == ("phi", 1.0)
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe.stem != "sample"], ids=lambda r: r.stem)
+def test_a_transfer_study_leaves_the_scaling_study_out(recipe):
+    cfg = loaded(recipe.stem)
+    assert (cfg.scaling_arms, cfg.scaling_search.epochs) == ({}, 0)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_the_experiment_that_readme_tries_changes_the_learning_rate(recipe):
+    assert loaded(recipe.stem).lr != 0.001
+
+
+@pytest.mark.parametrize("network", ["b0", "b1"])
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+def test_what_we_recommend_is_fine_tuning_at_the_resolution_of_the_weights(dataset, network):
+    cfg = loaded(f"{dataset}_{network}")
+    assert (cfg.dataset.name, cfg.dataset.train_limit) == (dataset, None)
+    assert cfg.backbone == params.Backbone(name=f"efficientnet_{network}", weights="imagenet", resolution="native")
+    assert cfg.finetune.head == "trained"
+
+
+def test_b0_and_b1_are_recommended_alike():
+    for dataset in ("cifar10", "cifar100"):
+        small, large = (loaded(f"{dataset}_{network}") for network in ("b0", "b1"))
+        assert (small.lr, small.augment, small.finetune) == (large.lr, large.augment, large.finetune)
+
+
+def test_the_study_of_b1_fine_tunes_all_of_it_at_a_tenth_of_the_rate_of_a_tuned_head():
+    cfg = loaded("published_b1_tuned_head")
+    assert (cfg.dataset.name, cfg.backbone.name, cfg.backbone.weights) == ("cifar10", "efficientnet_b1", "imagenet")
+    assert cfg.tune_head.trials > 1
+    assert [cfg.lr] == pytest.approx([rate / 10 for rate in cfg.tune_head.learning_rate])
+    expected = {"strategy": "full", "head": "trained", "backbone_lr_ratio": 1.0}
+    assert values(cfg.finetune, **expected) == expected
+
+
+def test_the_study_of_b0_with_adam_has_25_epochs_of_batches_of_64():
+    cfg = loaded("published_b0_adam")
+    assert (cfg.dataset.name, cfg.backbone.name, cfg.backbone.weights) == ("cifar10", "efficientnet_b0", "imagenet")
+    expected = {"strategy": "full", "epochs": 25, "batch_size": 64, "optimizer": "adam"}
+    assert values(cfg.finetune, **expected) == expected
+
+
+def test_the_study_of_b0_on_cifar100_from_scratch_has_the_published_settings():
+    cfg = loaded("published_b0_scratch_cifar100")
+    assert (cfg.dataset.name, cfg.dataset.image_size, cfg.lr) == ("cifar100", 32, 0.1)
+    assert cfg.backbone == params.Backbone(name="efficientnet_b0", weights="random", resolution=32)
+    expected = {"epochs": 200, "batch_size": 256, "optimizer": "sgd", "weight_decay": 5e-4}
+    assert values(cfg.finetune, **expected) == expected
+
+
+def test_the_study_with_rmsprop_has_35_epochs_and_the_papers_rate_for_its_batch():
+    """arXiv:1905.11946, section 5: an initial rate of 0.256, which its code has for batches of 4 096."""
+    cfg = loaded("published_b0_scratch_rmsprop")
+    assert cfg.backbone == params.Backbone(name="efficientnet_b0", weights="random", resolution="native")
+    expected = {"epochs": 35, "optimizer": "rmsprop", "epsilon": 1e-3, "weight_decay": 1e-5}
+    assert values(cfg.finetune, **expected) == expected
+    assert cfg.lr == pytest.approx(0.256 * cfg.finetune.batch_size / 4096)
+
+
+@pytest.mark.parametrize("name", ["published_b0_scratch_cifar100", "published_b0_scratch_rmsprop"])
+def test_from_scratch_all_weights_are_new_learn_alike_and_little_runs_before(name):
+    cfg = loaded(name)
+    expected = {"strategy": "full", "head": "new", "backbone_lr_ratio": 1.0}
+    assert values(cfg.finetune, **expected) == expected
+    assert (cfg.features.views, cfg.tune_head.trials, cfg.tune_head.epochs, cfg.train_frozen.epochs) == (0, 1, 1, 1)
+    assert (cfg.tune_head.classifier, cfg.tune_head.dropout) == (("simple",), (0.2,))  # torchvision's own for B0
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_the_page_on_recipes_has_the_command_of_every_recipe(recipe):
+    assert f"make study RECIPE={recipe.stem}`" in (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("figure", ["97.13 %", "86.52 %", "89.45 %", "97.8 %", "86.3 %", "98.1 %", "88.1 %"])
+def test_published_figures_stand_in_a_recipe_and_on_the_page(figure):
+    assert any(figure in recipe.read_text(encoding="utf-8") for recipe in RECIPES)
+    assert figure in (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
+
+
+def test_comments_and_empty_lines_of_a_recipe_are_left_out_and_values_stay_whole(tmp_path):
+    (tmp_path / "own.txt").write_text("# lr=1\n\n  lr=0.1\r\nreport.title='a # b, c'\ntune_head.dropout=[0.1, 0.2]")
+    assert run.overrides(tmp_path / "own.txt") == ["lr=0.1", "report.title='a # b, c'", "tune_head.dropout=[0.1, 0.2]"]
+    assert applied([tmp_path / "own.txt"], tmp_path).report.title == "a # b, c"

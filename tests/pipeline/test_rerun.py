@@ -1,0 +1,323 @@
+"""Which stages rerun after which change: caching that people can trust, as a table."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+
+from tests.builders.repository import ARMS, ROOT, TINY, Repository, copied, moved, ran
+from tests.pipeline.test_pipeline import SOURCES
+from tools.deps import OBSERVERS
+
+FOLDERS = [f"{kind}/scaling_ablation" for kind in ("metrics", "plots", "data/predictions", "data/runs")]  # of all arms
+ABLATION = " ".join(f"scaling_ablation@{arm}" for arm in ARMS)
+SCALING = f"scaling_search {ABLATION}"
+ALL = f"download extract_features baseline tune_head train_frozen finetune {SCALING} report"
+ON_FEATURES = "baseline tune_head train_frozen"
+ON_IMAGES = f"extract_features finetune {SCALING}"
+FROM_IMAGES = f"finetune {SCALING}"
+TRAINING = f"tune_head train_frozen {FROM_IMAGES}"
+TRANSFER = f"extract_features {ON_FEATURES} finetune"
+COMPUTING = f"{TRANSFER} {SCALING}"
+
+# An edit that leaves a stage's outputs as they were (a comment) reruns these, and nothing further down but the report,
+# which shows how long they took.
+AFTER_EDITING = {
+    **{f"stages/{stage}.py": stage for stage in ALL.split() if "@" not in stage},
+    "stages/scaling_ablation.py": ABLATION,
+    "stages/find_lr.py": "",
+    "stages/given.py": ALL,
+    "src/data/archives.py": "download",
+    "src/scaling/arithmetic.py": SCALING,
+    "src/scaling/arms.py": ABLATION,
+    "src/base/artifacts.py": ALL,
+    "src/images/augmentation.py": ON_IMAGES,
+    "src/training/averaging.py": TRAINING,
+    "src/models/backbones.py": "extract_features finetune",
+    "src/transfer/baselines.py": "baseline",
+    "src/base/batches.py": COMPUTING,
+    "src/training/checkpoints.py": TRAINING,
+    "src/evidence/comparisons.py": "report",
+    "src/models/cost.py": SCALING,
+    "src/scaling/matching.py": ABLATION,
+    "src/data/datasets.py": "download",
+    "src/base/devices.py": COMPUTING,
+    "src/base/distributed.py": ALL,
+    "src/data/downloads.py": "download",
+    "src/models/efficientnet.py": ON_IMAGES,
+    "src/transfer/feature_batches.py": ON_FEATURES,
+    "src/transfer/features.py": "extract_features",
+    "src/figures/style.py": "report",
+    "src/report/answer.py": "report",
+    "src/transfer/finetuning.py": "finetune",
+    "src/transfer/head_training.py": "tune_head train_frozen",
+    "src/models/heads.py": f"{ON_FEATURES} finetune",
+    "src/images/image_batches.py": ON_IMAGES,
+    "src/data/image_folders.py": "download",
+    "src/evidence/intervals.py": "report",
+    "src/training/metrics.py": f"{ON_FEATURES} {FROM_IMAGES}",
+    "src/report/mistakes.py": "report",
+    "src/training/mixing.py": TRAINING,
+    "src/scaling/networks.py": SCALING,
+    "src/report/numbers.py": "report",
+    "src/training/optimizers.py": TRAINING,
+    "src/report/pages.py": "report",
+    "src/training/parameter_groups.py": TRAINING,
+    "src/figures/transfer.py": "report",
+    "src/images/policies.py": ON_IMAGES,
+    "src/training/precision.py": f"extract_features {TRAINING}",
+    "src/images/prefetching.py": ON_IMAGES,
+    "src/report/provenance.py": "report",
+    "src/base/randomness.py": COMPUTING,
+    "src/transfer/rate_finding.py": "",
+    "src/figures/rate.py": "",
+    "src/training/tally.py": TRAINING,
+    "src/models/references.py": ABLATION,
+    "src/report/page.html": "report",
+    "src/training/resuming.py": TRAINING,
+    "src/training/rmsprop.py": TRAINING,
+    "src/scaling/equations.py": f"{SCALING} report",
+    "src/report/scaling_verdict.py": "report",
+    "src/scaling/grid.py": "scaling_search",
+    "src/figures/scaling.py": "report",
+    "src/report/study.py": "report",
+    "src/scaling/search.py": "scaling_search",
+    "src/report/scaling_search.py": "report",
+    "src/report/scaling.py": "report",
+    "src/training/schedules.py": TRAINING,
+    "src/scaling/training.py": SCALING,
+    "src/scaling/seeds.py": ABLATION,
+    "src/transfer/head_search.py": "tune_head",
+    "src/report/head_search.py": "report",
+    "src/report/contents.py": "report",
+    "src/models/speed.py": ABLATION,
+    "src/base/splits.py": ALL,
+    "src/data/splitting.py": "download",
+    "src/base/stage_records.py": ALL,
+    "src/evidence/answers.py": "report",
+    "src/training/steps.py": TRAINING,
+    "src/training/fitting.py": TRAINING,
+    "src/report/training.py": "report",
+    "src/training/loop.py": TRAINING,
+    "src/transfer/strategies.py": "finetune",
+    "src/models/weights.py": "extract_features finetune",
+    "weights/README.md": "extract_features finetune",
+    "data/source/README.md": "download",
+    "README.md": "",
+    **dict.fromkeys(sorted(OBSERVERS), ""),
+}
+# A change of results goes on to every stage that reads them. One candidate leaves a search nothing to choose, whatever
+# the seed and the recipe.
+AFTER_SETTING = {
+    "seed=1": f"{TRANSFER} scaling_search",
+    "lr=0.001": "finetune",
+    "dataset.split_seed=1": f"download {COMPUTING}",
+    "backbone.resolution=48": TRANSFER,
+    "augment.rotation=5": COMPUTING,
+    "features.views=0": TRANSFER,
+    "baseline.neighbours=3": "baseline",
+    "tune_head.dropout=[0.15]": "tune_head train_frozen finetune",
+    "train_frozen.epochs=3": "train_frozen finetune",
+    "finetune.weight_decay=0.5": "finetune",
+    "scaling.learning_rate=0.001": SCALING,
+    "scaling_search.tolerance=0.011": "scaling_search",
+    "scaling_search.epochs=0": SCALING,  # now with the paper's coefficients
+    "scaling_ablation.epochs=2": ABLATION,
+    "report.title=Mine": "",
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A clone with the tiny study committed, its results included."""
+    repository = Repository(tmp_path_factory.mktemp("tiny"))
+    repository.set_params(TINY)
+    assert repository.repro() == ALL.split()
+    repository.commit()
+    return repository
+
+
+@pytest.fixture
+def edited(sample: Repository, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    """The sample with an empty line added to one file, for the length of a test, which runs in its folder."""
+    monkeypatch.chdir(sample.folder)
+    path = sample.folder / request.param
+    before = path.read_bytes()
+    path.write_bytes(before + b"\n")
+    yield sample
+    path.write_bytes(before)
+
+
+def changed() -> set[str]:
+    """Stages that DVC holds to be out of date by their own deps and params."""
+    with Repo() as repo:
+        return set(repo.status())
+
+
+@pytest.mark.parametrize("edited", AFTER_EDITING, indirect=True, ids=str)
+def test_an_edit_reruns_the_stages_that_use_the_file(edited: Repository, request: pytest.FixtureRequest) -> None:
+    assert edited
+    assert changed() == set(AFTER_EDITING[request.node.callspec.id].split())
+
+
+def test_the_table_names_every_source_file() -> None:
+    assert {path for path in AFTER_EDITING if path.endswith(".py")} == set(SOURCES)
+
+
+def test_what_makes_a_folder_a_package_is_empty_and_so_no_dependency() -> None:
+    assert [path for path in (ROOT / "src").rglob("__init__.py") if path.read_bytes()] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", AFTER_SETTING)
+def test_a_setting_reruns_the_stages_whose_inputs_it_changes(tiny: Repository, setting: str) -> None:
+    tiny.set_params([setting])
+    assert set(tiny.repro()) == {*AFTER_SETTING[setting].split(), "report"}
+    restore(tiny)
+
+
+# The arms whose stages run after settings, and the arms that there are then.
+CHANGES = {
+    "~scaling_arms.width": ([], ["baseline", "compound"]),
+    "+scaling_arms.width.epochs=2": (["width"], [*ARMS]),
+    "+scaling_arms.resnet50={} +scaling_arms.small_cnn={}": (
+        ["resnet50", "small_cnn"],
+        [*ARMS, "resnet50", "small_cnn"],
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", CHANGES)
+def test_an_arm_comes_goes_and_changes_alone(tiny: Repository, tmp_path: Path, settings: str) -> None:
+    repository = copied(tiny, tmp_path / "study")
+    run, arms = CHANGES[settings]
+    said = repository.run("dvc", "exp", "run", *(f"--set-param={setting}" for setting in settings.split())).stdout
+    assert ran(said) == [*(f"scaling_ablation@{arm}" for arm in run), "report"]
+    assert reported(repository) == arms
+    for folder in FOLDERS:  # what a dropped arm left stays there
+        assert names(repository.folder / folder) == {*ARMS, *arms}
+
+
+@pytest.fixture(scope="module")
+def clone(tiny: Repository, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A new clone of the committed study, which finds its results where `dvc push` put them; tests copy it."""
+    folder = tmp_path_factory.mktemp("clone")
+    origin = copied(tiny, folder / "origin")
+    origin.run("dvc", "remote", "add", "--default", "store", str(folder / "store"))
+    origin.commit()
+    origin.run("dvc", "push", "--run-cache")
+    origin.run("git", "clone", "--quiet", str(origin.folder), str(folder / "study"))
+    return moved(origin, folder / "study")
+
+
+@pytest.mark.slow
+def test_a_fresh_clone_of_committed_results_is_up_to_date_and_pulls_only_what_is_asked_for(
+    clone: Repository, tmp_path: Path
+) -> None:
+    repository = copied(clone, tmp_path / "study")
+    assert ran(repository.run("dvc", "repro", "--allow-missing", "--dry").stdout) == []
+    assert ran(repository.run("dvc", "repro", "--pull", "--allow-missing").stdout) == []
+    repository.set_params(["report.title=Mine"])
+    assert ran(repository.run("dvc", "repro", "--pull", "--allow-missing").stdout) == ["report"]
+    assert reported(repository) == [*ARMS]
+
+
+@pytest.mark.slow
+def test_without_arms_there_still_is_a_report_in_a_fresh_clone(clone: Repository, tmp_path: Path) -> None:
+    repository = copied(clone, tmp_path / "study")
+    settings = ("--set-param=~scaling_arms", "--set-param=+scaling_arms={}")
+    assert ran(repository.run("dvc", "exp", "run", "--pull", *settings).stdout) == ["report"]
+    assert reported(repository) == []
+
+
+@pytest.mark.slow
+def test_without_arms_there_is_a_report_where_nothing_ever_ran(tiny: Repository, tmp_path: Path) -> None:
+    """In a new repository, which has the other stages' results in DVC's cache."""
+    repository = Repository(tmp_path)
+    repository.set_params(TINY)
+    repository.commit()
+    shutil.copytree(tiny.folder / ".dvc/cache", tmp_path / ".dvc/cache")
+    said = repository.run("dvc", "exp", "run", "-S", "~scaling_arms", "-S", "+scaling_arms={}").stdout
+    assert ran(said) == ["report"]
+    assert [names(tmp_path / folder) for folder in FOLDERS] == [set()] * 4
+    assert reported(repository) == []
+
+
+@pytest.mark.slow
+def test_an_edit_that_changes_no_result_stops_there(tiny: Repository) -> None:
+    append(tiny.folder / "src/transfer/head_training.py", "\n# a comment\n")
+    assert set(tiny.repro()) == {"tune_head", "train_frozen", "report"}
+    restore(tiny)
+
+
+@pytest.mark.slow
+def test_a_changed_weights_file_reruns_everything_that_starts_from_weights(tiny: Repository) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = tiny.folder / "weights/efficientnet_pico_tinyimagenet64.safetensors"
+    state = load_file(path)
+    state["features.0.0.weight"] *= 1.01
+    save_file(state, path)
+    assert set(tiny.repro()) == {*TRANSFER.split(), "report"}
+    restore(tiny)
+
+
+@pytest.mark.slow
+def test_a_changed_image_of_ones_own_reruns_everything(tmp_path: Path) -> None:
+    from PIL import Image
+
+    repository = Repository(tmp_path)
+    for split, count in (("train", 12), ("test", 4)):
+        for shade, name in enumerate(("dark", "bright")):
+            for number in range(count):
+                path = tmp_path / f"data/source/{split}/{name}/{number:02d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (32, 32), (100 * shade + 3 * number, 40, 90)).save(path)
+    settings = ("dataset.name=folder", "dataset.image_size=32", "dataset.train_limit=null", "dataset.val_fraction=0.25")
+    repository.set_params((*TINY, *settings, "~scaling_arms.width", "~scaling_arms.compound"))
+    stages = [stage for stage in ALL.split() if stage not in ABLATION.split()[1:]]
+    assert repository.repro() == stages
+    Image.new("RGB", (32, 32), (7, 200, 7)).save(tmp_path / "data/source/train/dark/03.png")
+    assert repository.repro() == stages
+
+
+@pytest.mark.slow
+def test_two_runs_from_scratch_leave_equal_bytes(tiny: Repository, tmp_path: Path) -> None:
+    other = Repository(tmp_path)
+    other.set_params(TINY)
+    other.repro()
+    first, second = tiny.results(), other.results()
+    assert len(first) > 12
+    assert [path for path in first if first[path] != second[path]] == []
+    assert set(first) == set(second)
+
+
+def restore(repository: Repository) -> None:
+    """Back to what is committed: every result comes from DVC's run cache, and no stage runs."""
+    repository.git("checkout", "--", ".")
+    assert repository.repro() == []
+
+
+def names(folder: Path) -> set[str]:
+    """Of the results in `folder`, which need not be there."""
+    return {path.stem for path in folder.glob("*") if path.name != ".gitkeep"}
+
+
+def append(path: Path, text: str) -> None:
+    path.write_text(path.read_text() + text)
+
+
+def reported(repository: Repository) -> list[str]:
+    """The arms that the report names, the same in its settings, in what was trained and in what each stage took."""
+    text = (repository.folder / "reports/report.md").read_text()
+    trained = text.partition("| Arm | d | w |")[2].partition("\n\n")[0]
+    settings, rows, times = (
+        re.findall(rf"^\| {prefix}(\w+) \|", part, re.MULTILINE)
+        for prefix, part in ((r"scaling_arms\.", text), ("", trained), ("scaling_ablation@", text))
+    )
+    assert settings == rows == times
+    return settings

@@ -1,0 +1,194 @@
+"""Every stage on the sample: it learns, it reads and writes what dvc.yaml declares, and DVC's commands read well."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from tests.builders.repository import ARMS, Repository, ran
+from tests.conftest import audit_log
+from tests.pipeline.test_pipeline import DECLARED, PIPELINE, declared
+from tools.deps import OBSERVERS, reached_from
+
+STAGES = [
+    member
+    for stage, entry in DECLARED.items()
+    for member in ([f"{stage}@{arm}" for arm in ARMS] if "foreach" in entry else [stage])
+]
+# Neither input nor output: settings, and what git ignores and the main checkout keeps.
+BESIDES = (
+    "params.yaml",
+    "dvc.yaml",
+    ".dvcignore",
+    "mlflow.db",
+    "mlartifacts",
+    ".resume",
+    "data/raw",
+    "src/__init__.py",
+    "stages/__init__.py",
+)
+
+
+def opened(repository: Repository, stage: str, mode: str) -> set[str]:
+    """Paths inside the repository that `stage` opened, temporary names read as what they become."""
+    lines = (audit_log(repository) / f"{stage}.jsonl").read_text().splitlines()
+    found = set()
+    for kind, name in map(json.loads, lines):
+        path = Path(name)
+        if kind == mode and path.is_relative_to(repository.folder) and path.is_file() | (mode == "w"):
+            local = str(path.relative_to(repository.folder))
+            found.add(re.sub(r"\.([^/]+)\.\d+\.tmp$", r"\1", local))
+    return {
+        p
+        for p in found
+        if not p.startswith((*BESIDES, ".dvc/", ".git/")) and "/.scratch." not in p and p not in OBSERVERS
+    }
+
+
+def outside(paths: set[str], allowed: set[str]) -> set[str]:
+    return {path for path in paths if not any(path == a or path.startswith(f"{a}/") for a in allowed)}
+
+
+def metrics(repository: Repository, stage: str) -> dict[str, dict[str, float]]:
+    """Of a stage, or of one member of a family."""
+    return json.loads((repository.folder / f"metrics/{stage.replace('@', '/')}.json").read_text())
+
+
+def test_these_are_the_stages_of_the_sample(sample: Repository) -> None:
+    assert set(yaml.safe_load((sample.folder / "dvc.lock").read_text())["stages"]) == set(STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_reads_and_writes_only_what_dvc_yaml_declares(sample: Repository, stage: str) -> None:
+    inputs, outputs = declared(stage, "deps"), declared(stage, "outs", "metrics", "plots")
+    for_observers = {file for path in OBSERVERS for file in reached_from(path)}  # what an estimate imports
+    assert not outside(opened(sample, stage, "r"), inputs | outputs | for_observers)
+    assert not outside(opened(sample, stage, "w"), outputs)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_opens_every_file_that_dvc_yaml_declares(sample: Repository, stage: str) -> None:
+    """A dep that is never read makes DVC run the stage for nothing."""
+    read = opened(sample, stage, "r") | opened(sample, stage, "w")
+    files = {path for path in declared(stage, "deps", "outs", "metrics", "plots") if (sample.folder / path).is_file()}
+    assert files <= read
+
+
+def test_fine_tuned_beats_frozen_beats_chance_on_the_sample(sample: Repository) -> None:
+    frozen, finetuned = (metrics(sample, stage)["test"]["accuracy"] for stage in ("train_frozen", "finetune"))
+    assert 0.1 < frozen < finetuned
+
+
+def test_predictions_recompute_the_metrics(sample: Repository) -> None:
+    from src.base import artifacts, splits
+
+    stored = artifacts.load(sample.folder / "data/predictions/finetune.pt")
+    hits = stored["logits"]["finetuned"].argmax(1) == stored["label"]
+    for number, split in enumerate(splits.SPLITS):
+        assert hits[stored["split"] == number].double().mean().item() == metrics(sample, "finetune")[split]["accuracy"]
+
+
+def test_the_best_head_is_the_trial_that_validation_prefers(sample: Repository) -> None:
+    trials = pd.read_csv(sample.folder / "plots/tune_head/trials.csv")
+    best = json.loads((sample.folder / "models/best_head.json").read_text())
+    assert trials.loc[trials.val_accuracy == trials.val_accuracy.max(), list(best)].eq(best).all(axis=1).any()
+
+
+def test_the_chosen_coefficients_are_those_that_validation_prefers(sample: Repository) -> None:
+    """Of several, those of the cheapest network."""
+    table = pd.read_csv(sample.folder / "plots/scaling_search/candidates.csv")
+    best = table[table.val_accuracy == table.val_accuracy.max()].sort_values("multiply_adds", kind="stable").iloc[0]
+    chosen = json.loads((sample.folder / "models/coefficients.json").read_text())
+    assert len(table) > 1
+    assert chosen == {name: best[name] for name in ("alpha", "beta", "gamma")} | {"chosen_by": "validation"}
+    assert metrics(sample, "scaling_search")["val"] == {"accuracy": best.val_accuracy, "loss": best.val_loss}
+
+
+def test_the_unscaled_base_learns_the_sample_from_scratch(sample: Repository) -> None:
+    assert metrics(sample, "scaling_ablation@baseline")["test"]["accuracy"] > 2 * 0.1, "ten classes"
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_predictions_of_each_seed_recompute_an_arms_metrics(sample: Repository, arm: str) -> None:
+    from src.base import artifacts, splits
+
+    stored = artifacts.load(sample.folder / f"data/predictions/scaling_ablation/{arm}.pt")
+    curve = pd.read_csv(sample.folder / f"plots/scaling_ablation/{arm}.csv")
+    assert list(stored["logits"]) == ["seed 0", "seed 1"]
+    assert curve.groupby("seed").epoch.agg(list).to_dict() == dict.fromkeys((0, 1), sorted(set(curve.epoch)))
+    for split in ("val", "test"):
+        rows = stored["split"] == splits.SPLITS.index(split)
+        hits = pd.Series(
+            (logits.argmax(1) == stored["label"])[rows].double().mean().item() for logits in stored["logits"].values()
+        )
+        found = metrics(sample, f"scaling_ablation@{arm}")[split]
+        assert (found["accuracy"], found["accuracy_std"]) == pytest.approx((hits.mean(), hits.std()))
+
+
+def test_the_compound_arm_of_the_sample_is_the_candidate_that_the_search_chose(sample: Repository) -> None:
+    """At phi = 1, that is."""
+    table = pd.read_csv(sample.folder / "plots/scaling_search/candidates.csv").set_index(["alpha", "beta", "gamma"])
+    chosen = metrics(sample, "scaling_search")
+    row = table.loc[tuple(chosen[name] for name in table.index.names)]
+    compound = metrics(sample, "scaling_ablation@compound")
+    for name in ("depth", "width", "resolution", "parameters", "multiply_adds"):
+        assert compound[name] == row[name]
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if PIPELINE[stage.partition("@")[0]].get("metrics")])
+def test_metrics_are_few_numbers_and_at_most_two_deep(sample: Repository, stage: str) -> None:
+    """Anything longer makes `dvc metrics diff` and `dvc exp show` unreadable."""
+    found = metrics(sample, stage)
+    leaves = [leaf for value in found.values() for leaf in (value.values() if isinstance(value, dict) else [value])]
+    assert all(isinstance(leaf, int | float) for leaf in leaves)
+    assert len(leaves) <= 12
+
+
+def test_repro_after_the_sample_runs_nothing(sample: Repository) -> None:
+    assert sample.repro() == []
+
+
+@pytest.fixture(scope="session")
+def hot(sample: Repository) -> str:
+    """What DVC printed for the experiment `hot`, run in a copy of the repository as a queue would."""
+    return sample.run("dvc", "exp", "run", "--name", "hot", "--set-param", "lr=0.001", "--temp").stdout
+
+
+def test_another_lr_reruns_fine_tuning_and_the_report_alone(sample: Repository, hot: str) -> None:
+    assert ran(hot) == ["finetune", "report"]
+    diff = json.loads(sample.run("dvc", "metrics", "diff", "sample", "hot", "--json").stdout)
+    assert set(diff) == {"metrics/finetune.json"}
+    assert "test.accuracy" in diff["metrics/finetune.json"]
+
+
+def test_plots_of_two_experiments_are_drawn_in_one_page(sample: Repository, hot: str, tmp_path: Path) -> None:
+    assert hot
+    sample.run("dvc", "plots", "diff", "sample", "hot", "--out", str(tmp_path))
+    page = (tmp_path / "index.html").read_text()
+    for name in ("accuracy per epoch", "plots/finetune/curves.csv", "plots/report/confusion_finetuned.csv"):
+        assert name.replace("/", "_").replace(" ", "_") in page.replace("/", "_").replace(" ", "_")
+
+
+def test_two_experiments_have_one_complete_mlflow_run_each(sample: Repository, hot: str) -> None:
+    from mlflow import MlflowClient
+
+    assert hot
+    client = MlflowClient(f"sqlite:///{sample.folder / 'mlflow.db'}")
+    (experiment,) = client.search_experiments(filter_string="name = 'digits'")
+    found = {run.info.run_name: run.data for run in client.search_runs([experiment.experiment_id], max_results=1000)}
+    for name in ("sample", "hot"):
+        assert (
+            found[f"report {name}"].metrics["baseline.test.nearest_mean"]
+            == metrics(sample, "baseline")["test"]["nearest_mean"]
+        )
+        assert (
+            found[f"report {name}"].metrics["scaling_ablation.width.test.accuracy"]
+            == metrics(sample, "scaling_ablation@width")["test"]["accuracy"]
+        )
+    rates = [found[f"report {name}"].params["lr"] for name in ("sample", "hot")]
+    assert rates[0] != rates[1] == "0.001"
+    accuracies = [found[f"report {name}"].metrics["finetune.test.accuracy"] for name in ("sample", "hot")]
+    assert accuracies[0] == metrics(sample, "finetune")["test"]["accuracy"] != accuracies[1]

@@ -1,0 +1,287 @@
+"""The report: what it says follows from the numbers, it stands alone, and no class name breaks it."""
+
+import base64
+import re
+from functools import cache
+
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from src.evidence import answers, intervals
+from src.report import answer, contents, numbers, pages, provenance
+from src.report.study import LABELS
+from tests.builders.report import HUNDRED, METHODS, NAMES, SIZES, Document, plain, predictions, records, study
+
+
+@cache
+def rendered(classes=NAMES, train_test=0):
+    """The page of `study`, drawn once for all tests that only look at it."""
+    return contents.report(study(classes, train_test=train_test))
+
+
+def with_interval(right, images):
+    low, high = binomtest(int(right), int(images)).proportion_ci(0.95, "wilson")
+    return f"{100 * right / images:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def markdown_rows(text):
+    """Cells of every table line, split at the pipes that are not escaped."""
+    return [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("|")]
+
+
+NASTY = (
+    "<script>alert(1)</script>",
+    "a|b",
+    "$x_1$ & co",
+    "![i](http://x)",
+    "名前",
+    "very " * 40 + "long",
+    "*new*\nline",
+    "`",
+    "_u_",
+    "x\x07y",
+)
+
+
+def test_every_accuracy_of_the_page_is_the_one_counted_from_the_predictions():
+    page = Document(plain(pages.as_html(rendered())))
+    rows = {row[0]: row[1:] for row in page.table("Accuracy with")}
+    label, split = (
+        torch.cat([file[key] for file in predictions(NAMES, METHODS, SIZES)[:1]]) for key in ("label", "split")
+    )
+    for file in predictions(NAMES, METHODS, SIZES):
+        for method, logits in file["logits"].items():
+            name = LABELS[method] + (", one of 5" if method == "untrained" else "")
+            right = [int((logits.argmax(1) == label)[split == i].sum()) for i in range(3)]
+            assert rows[name] == [with_interval(n, size) for n, size in zip(right, SIZES.values(), strict=True)]
+    assert rows["Untrained head, mean of 5"] == ["", "10.4 %", "10.4 % ± 1.2"]
+
+
+def test_the_other_tables_show_what_the_stages_left():
+    made = study()
+    page = Document(plain(pages.as_html(rendered(train_test=2))))
+    assert page.table("Images, and how many")[1:] == [
+        ["train", "1 200", "0", "", ""],
+        ["val", "240", "3", "7", ""],
+        ["test", "360", "6", "2", "5"],
+    ]
+    stages = {row[0]: row[1:] for row in page.table("What each stage took")}
+    assert stages["finetune"] == ["cpu (x86_64)", "57.9 min", "1 210 MiB", "2", "182"]
+    assert stages["download"] == ["", "3.2 s", "1 210 MiB", "", ""]
+    ranked = made.trials.sort_values("val_accuracy", ascending=False)
+    trials = page.table("All trials")[1:]
+    assert [row[0].removesuffix(" ★") for row in trials] == [str(trial) for trial in ranked["trial"]]
+    assert [row[4] for row in trials] == [f"{100 * accuracy:.1f} %" for accuracy in ranked["val_accuracy"]]
+    assert [row[0].endswith("★") for row in trials] == [True] + [False] * 19
+    shares = dict(page.table("Importance")[1:])
+    expected = zip(made.importances["parameter"], made.importances["importance"], strict=True)
+    assert shares == {name.replace("_", " "): f"{100 * share:.1f} %" for name, share in expected}
+    settings = dict(page.table("Every value"))
+    assert settings["lr"] == "0.0005"
+    assert "backbone_lr_ratio 0.1, optimizer adamw" in settings["finetune"]
+    assert "learning_rate (0.01, 0.005, 0.001, 0.0005)" in settings["tune_head"]
+
+
+def test_most_confused_pairs_are_the_ones_counted_by_hand():
+    made = study()
+    table = Document(plain(pages.as_html(rendered()))).table("The most frequent mistakes")
+    rows = answers.confusion_rows(made.answers, "finetuned")
+    wrong = rows[rows["actual"] != rows["predicted"]].value_counts()
+    sizes = rows["actual"].value_counts()
+    assert len(table) == 13
+    for actual, predicted, images, _, tuned in table[1:]:
+        assert int(images) == sizes[actual]
+        number = int(wrong[(actual, predicted)])
+        assert tuned == f"{number} ({100 * number / sizes[actual]:.1f} %)"
+    assert int(table[1][4].split()[0]) == wrong.max()
+
+
+@pytest.mark.parametrize(
+    ("tuned", "begins", "says"),
+    [
+        (0.95, "Fine-tuning reached", "points above the frozen backbone"),
+        (0.40, "Fine-tuning did harm: it reached", "points below the frozen backbone"),
+        (0.73, "Fine-tuning made no clear difference", "but the intervals overlap"),
+        (0.0, "Fine-tuning did harm", "; chance is 10.0 %"),
+    ],
+)
+def test_the_answer_claims_a_difference_only_where_the_intervals_part(tuned, begins, says):
+    found = answers.collect(*predictions(NAMES, METHODS | {"finetuned": tuned}, SIZES))
+    sentence = plain(answer.answer(answers.accuracy_table(found, list(LABELS)), 0.1))
+    assert sentence.startswith(begins)
+    assert says in sentence
+
+
+def accuracies(frozen, tuned, images=1000):
+    counts = {"nearest_mean": 0.5, "nearest_neighbours": 0.6, "frozen": frozen, "finetuned": tuned}
+    rows = [
+        {"method": method, "split": "test", "images": images, "accuracy": share} for method, share in counts.items()
+    ]
+    for row in rows:
+        row["low"], row["high"] = intervals.wilson_interval(round(row["accuracy"] * images), images)
+    return pd.DataFrame(rows)
+
+
+def test_the_answer_is_a_sentence_that_can_be_checked_by_hand():
+    assert plain(answer.answer(accuracies(0.723, 0.784), 0.1)) == (
+        "Fine-tuning reached 78.4 % [75.7, 80.8] on 1 000 test images, 6.1 points above the frozen backbone with the "
+        "same head (72.3 % [69.4, 75.0]); chance is 10.0 %."
+    )
+    assert "made no difference: it reached 70.0 %" in plain(answer.answer(accuracies(0.7, 0.7), 0.1))
+    assert plain(answer.answer(accuracies(0.7, 0.11), 0.1)).endswith("chance is 10.0 %, within its interval.")
+    assert plain(answer.answer(accuracies(0.7, 0.02), 0.1)).endswith("chance is 10.0 %, more than that.")
+
+
+def test_what_needs_no_training_is_compared_with_the_trained_head_as_carefully():
+    assert "less than the head" in answer.context(accuracies(0.8, 0.9), 0.1, 0.1)
+    assert "not clearly different from the head" in answer.context(accuracies(0.61, 0.9), 0.1, 0.1)
+    assert "more than the head" in answer.context(accuracies(0.4, 0.9), 0.1, 0.1)
+    assert "equally common" not in answer.context(accuracies(0.4, 0.9), 0.11, 0.1)
+    assert "commonest one reaches 19.6 %" in plain(answer.context(accuracies(0.4, 0.9), 0.196, 0.1))
+
+
+def test_a_warning_names_test_images_that_are_in_train_and_only_then():
+    assert not rendered().warnings
+    text = plain(pages.as_html(rendered(train_test=2)))
+    assert "2 of 360 test images (0.6 %) also occur in the training split" in text
+    assert text.index("2 of 360") < text.index("<figure>")
+    (single,) = provenance.duplicate_warnings(study(train_test=1).metrics["download"])
+    assert "1 of 360 test images (0.3 %) also occurs in" in plain(single)
+
+
+def test_a_warning_names_what_differed_between_stages():
+    made = records()
+    made["finetune"] |= {"device": "NVIDIA H200", "torch": "2.16.0", "threads": 1}
+    device, threads, torch_version = provenance.version_warnings(made)
+    assert (
+        "different device: cpu (x86_64) in extract_features, baseline, tune_head, train_frozen; NVIDIA H200 in finetune"
+        in device
+    )
+    assert "different threads: 2 in extract_features, baseline, tune_head, train_frozen; 1 in finetune" in threads
+    assert "different torch: 2.15.0 in download," in torch_version
+    assert "2.16.0 in finetune" in torch_version
+
+
+MADE = {"finetune": {"lr": 0.0021, "finetune": {"epochs": 3}}, "scaling_ablation@width": {"scaling_arms.width": {}}}
+SECTIONS = {"lr": 0.0021, "finetune": {"epochs": 3}, "scaling_arms": {"width": {}, "depth": {}}}
+
+
+@pytest.mark.parametrize(
+    ("sections", "line"),
+    [
+        ({"lr": 0.0022}, "finetune ran with lr 0.0021, and params.yaml has 0.0022: `dvc repro -f -s finetune`"),
+        ({"finetune": {"epochs": 4}}, "finetune ran with finetune.epochs 3, and params.yaml has 4: "),
+        (
+            {"scaling_arms": {"width": {"epochs": 2}}},
+            "scaling_ablation@width ran with scaling_arms.width.epochs None, and params.yaml has 2: "
+            "`dvc repro -f -s scaling_ablation@width` makes it again with that",
+        ),
+    ],
+)
+def test_a_record_of_other_values_than_the_reports_own_is_refused(sections, line):
+    """What changes between a stage's end and DVC's look at params.yaml is filed under values that it did not have."""
+    made = {stage: {"params": values} for stage, values in MADE.items()}
+    provenance.require_same_settings(made, SECTIONS)
+    with pytest.raises(ValueError, match=re.escape(line)):
+        provenance.require_same_settings(made, SECTIONS | contents)
+
+
+@pytest.mark.parametrize("classes", [NAMES, HUNDRED], ids=["10 classes", "100 classes"])
+def test_the_page_loads_nothing_and_is_small(classes):
+    text = pages.as_html(rendered(classes))
+    assert len(text.encode()) <= 1_500_000
+    page = Document(text)
+    loading = [
+        value for _, attrs in page.tags for key, value in attrs.items() if key in ("src", "href", "srcset", "data")
+    ]
+    assert loading
+    assert all(value.startswith("data:image/svg+xml;base64,") for value in loading)
+    assert not {"script", "link", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
+    style = text[text.index("<style>") : text.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    for uri in loading:
+        drawing = base64.b64decode(uri.split(",")[1]).decode()
+        assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', drawing))
+        assert not re.search(r"<script|<style[^>]*>[^<]*(@import|url\()", drawing)
+
+
+def test_more_classes_than_a_matrix_shows_get_pairs_instead():
+    names = [
+        [block.name for block in page.sections[0].blocks if isinstance(block, pages.Figure)]
+        for page in (rendered(), rendered(HUNDRED))
+    ]
+    assert names == [["classes", "confusion"], ["classes"]]
+    assert len(rendered(HUNDRED).sections[0].blocks[-1].rows) == 24
+
+
+def test_every_figure_has_a_text_for_those_who_cannot_see_it_and_every_table_a_caption():
+    text = pages.as_html(rendered())
+    images = [attrs for tag, attrs in Document(text).tags if tag == "img"]
+    assert len(images) == 9
+    assert all(len(attrs["alt"]) > 40 for attrs in images)
+    assert text.count("<table>") == text.count("<caption>") == 16
+    assert text.count("<h1>") == 1
+
+
+def test_class_names_cannot_break_the_page():
+    text = pages.as_html(rendered(NASTY))
+    page = Document(text)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert {tag for tag, _ in page.tags} == {tag for tag, _ in Document(pages.as_html(rendered())).tags}
+    assert {cell for row in page.table("The most frequent")[1:] for cell in row[:2]} <= set(NASTY)
+
+
+def test_markdown_tables_keep_their_columns_whatever_a_class_is_called():
+    text = pages.as_markdown(rendered(NASTY))
+    blocks = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
+    assert len(blocks) == 16
+    for block in blocks:
+        rows = markdown_rows(block)
+        assert len({len(row) for row in rows}) == 1
+        assert set("".join(rows[1])) <= set(" :-")
+    assert "<script>" not in text.replace("\\<script\\>", "")
+    assert "](http" not in text.replace("\\](http", "")
+
+
+def test_markdown_says_what_the_page_says():
+    made = rendered(train_test=2)
+    page, text = Document(pages.as_html(made)), pages.as_markdown(made)
+    cells = {re.sub(r"[\\*]", "", cell).strip() for row in markdown_rows(text) for cell in row}
+    assert {cell for rows in page.tables.values() for row in rows for cell in row} <= cells
+    assert f"**{made.answer}**" in text
+    assert "> **Warning:** 2 of 360" in plain(text)
+
+
+def test_markdown_escapes_what_would_be_markup():
+    assert pages.markdown_text("a|b <i> *x* `c` snake_case _u_ [a](b) ![c](d) [1, 2] 5 & 6\nend") == (
+        r"a\|b \<i\> \*x\* \`c\` snake_case \_u\_ [a\](b) \![c\](d) [1, 2] 5 \& 6 end"
+    )
+
+
+def test_the_folder_holds_the_two_pages_and_the_figures_that_markdown_names(tmp_path):
+    pages.write(rendered(), str(tmp_path / "reports"))
+    text = (tmp_path / "reports" / "report.md").read_text()
+    named = set(re.findall(r"\]\((\w+\.svg)\)", text))
+    assert {path.name for path in (tmp_path / "reports").iterdir()} == named | {"report.html", "report.md"}
+    assert len(named) == 9
+
+
+def test_equal_results_give_equal_bytes():
+    first, second = rendered(), contents.report(study())
+    assert pages.as_html(first) == pages.as_html(second)
+    assert pages.as_markdown(first) == pages.as_markdown(second)
+
+
+def test_the_smallest_study_has_a_report():
+    page = contents.report(study(classes=("no", "yes"), sizes={"train": 2, "val": 1, "test": 2}, epochs=1, trials=1))
+    assert "nan" not in pages.as_markdown(page).lower().split()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.42, "0.4 s"), (59, "59 s"), (60, "1.0 min"), (3475.5, "57.9 min"), (9000, "2.5 h")]
+)
+def test_durations_have_sensible_digits(seconds, text):
+    assert plain(numbers.duration(seconds)) == text
