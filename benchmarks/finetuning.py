@@ -26,7 +26,7 @@ from src.images.augmentation import View
 from src.interface import params
 from src.models import backbones
 from src.models.heads import build_head, join
-from src.training.fitting import fit
+from src.training.fitting import Session, fit
 from src.training.loop import Recipe
 from src.training.precision import autocast
 from src.transfer import finetuning
@@ -70,7 +70,7 @@ def fit_loop(
     optimizer = finetuning.optimizer(network, settings, lr=cfg.lr)
 
     def run() -> None:
-        fit(network, optimizer, train, val, Recipe.of(settings), seed=0, advance=advance)
+        fit(network, optimizer, train, val, Recipe.of(settings), session=Session(seed=0, advance=advance))
 
     return run
 

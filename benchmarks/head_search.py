@@ -26,7 +26,7 @@ from src.images.image_batches import ImageBatches
 from src.interface import params
 from src.models import backbones
 from src.models.heads import build_head
-from src.training.fitting import fit
+from src.training.fitting import Session, fit
 from src.training.loop import Recipe
 from src.training.optimizers import EPSILON, build_optimizer
 from src.training.parameter_groups import parameter_groups
@@ -85,19 +85,21 @@ class Search:
         train, val = (FeatureBatches.load(str(folder / f"{name}.pt"), self.device, seed=0) for name in ("train", "val"))
         journal = folder / "trials.jsonl"
         journal.unlink(missing_ok=True)
-        search_heads(self.cfg.tune_head, train, val, seed=0, journal=journal, advance=lambda count: None)
+        search_heads(
+            self.cfg.tune_head, train, val, journal=journal, session=Session(seed=0, advance=lambda count: None)
+        )
 
     def one_epoch_in_loop(self) -> None:
         settings = self.cfg.tune_head
         chosen = draw(settings, [], seed=0)
-        head = build_head(chosen["classifier"], width=self.width, classes=10, dropout=chosen["dropout"], seed=0)
+        head = build_head(chosen.classifier, width=self.width, classes=10, dropout=chosen.dropout, seed=0)
         groups = parameter_groups(
-            head.to(self.device), "head", lr=chosen["learning_rate"], weight_decay=chosen["weight_decay"]
+            head.to(self.device), "head", lr=chosen.learning_rate, weight_decay=chosen.weight_decay
         )
-        optimizer = build_optimizer(chosen["optimizer"], groups, epsilon=EPSILON)
-        recipe = Recipe(epochs=1, batch_size=settings.batch_size, schedule=chosen["schedule"])
+        optimizer = build_optimizer(chosen.optimizer, groups, epsilon=EPSILON)
+        recipe = Recipe(epochs=1, batch_size=settings.batch_size, schedule=chosen.schedule)
         train, val = (InLoop(network=self.network, images=images) for images in (self.train, self.val))
-        fit(head, optimizer, train, val, recipe, seed=0, advance=lambda count: None)
+        fit(head, optimizer, train, val, recipe, session=Session(seed=0, advance=lambda count: None))
 
 
 def main() -> None:

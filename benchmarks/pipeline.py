@@ -59,7 +59,7 @@ def print_records(folder: Path, title: str) -> None:
     if not paths:
         return
     records = [json.loads(path.read_text()) for path in paths]
-    dataset = next((record["dataset"] for record in records if "dataset" in record), "unknown")
+    dataset = next((record["facts"]["dataset"] for record in records if "dataset" in record["facts"]), "unknown")
     print(f"{title}: dataset {dataset}\n  {'stage':<20}{'seconds':>10}{'peak memory':>14}")
     for record in records:
         print(f"  {record['stage']:<20}{record['seconds']:>10.1f}{record['peak_memory_mb']:>11.0f} MB")

@@ -12,6 +12,7 @@ import os
 import statistics
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import timing
@@ -20,7 +21,7 @@ from benchmarks.memory import write_data
 from src.base import artifacts
 from src.interface import params
 from src.models import backbones
-from src.models.heads import build_head
+from src.models.heads import Head, build_head
 from src.training import fitting
 from tests.builders.repository import Repository
 
@@ -28,6 +29,9 @@ LIMIT = 8.0  # seconds
 NAME, RESOLUTION = "efficientnet_b0", 64
 COUNTS = {"train": 50_000, "val": 5_000, "test": 10_000}
 WEIGHTS = "weights/random.pth"
+HEAD = Head(
+    learning_rate=0.001, weight_decay=0.0, dropout=0.2, optimizer="adamw", schedule="cosine", classifier="simple"
+)
 STEPPED = "stepped"
 TO_THE_FIRST_STEP = f"""
 import os, runpy
@@ -49,7 +53,7 @@ def prepare(repository: Repository, settings: tuple[str, ...] = (), counts: dict
     head = build_head("simple", width=backbone.width, classes=CLASSES, dropout=0.2, seed=0)
     for name, count in counts.items():
         write_data(repository.folder / f"data/images/{name}.pt", count)
-    artifacts.write_json({"classifier": "simple", "dropout": 0.2}, repository.folder / "models/best_head.json")
+    artifacts.write_json(asdict(HEAD), repository.folder / "models/best_head.json")
     artifacts.save(fitting.weights(head), repository.folder / "models/frozen_head.pt")
     artifacts.save(fitting.weights(backbone.network), repository.folder / WEIGHTS)
     chosen = (f"backbone.name={NAME}", f"backbone.weights={WEIGHTS}", f"backbone.resolution={RESOLUTION}")

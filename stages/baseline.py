@@ -1,7 +1,7 @@
 """Classify the cached features without any training.  `python -m stages.baseline`"""
 
 from src.base import artifacts, devices
-from src.base.stage_records import StageRecord
+from src.base.stage_records import Recorder
 from src.interface import console, params, tracking
 from src.training import metrics
 from src.transfer import baselines
@@ -11,7 +11,7 @@ from stages import given
 
 def main() -> None:
     noted = given.of("baseline")
-    cfg, record = params.parse(noted.content), StageRecord("baseline", noted.sections)
+    cfg, record = params.parse(noted.content), Recorder("baseline", noted.sections)
     with tracking.stage(record, cfg) as run:
         device = devices.choose(deterministic=cfg.deterministic)
         splits = {

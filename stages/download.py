@@ -2,7 +2,7 @@
 
 from src import expectations
 from src.base import artifacts, splits
-from src.base.stage_records import StageRecord
+from src.base.stage_records import Recorder
 from src.data import datasets, splitting
 from src.interface import console, params, tracking
 from stages import given
@@ -10,7 +10,7 @@ from stages import given
 
 def main() -> None:
     noted = given.of("download")
-    cfg, record = params.parse(noted.content), StageRecord("download", noted.sections)
+    cfg, record = params.parse(noted.content), Recorder("download", noted.sections)
     with tracking.stage(record, cfg) as run:
         expectations.announce(cfg)
         loaded = datasets.load(cfg.dataset, datasets.OFFICIAL)

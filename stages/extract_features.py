@@ -3,7 +3,7 @@
 import time
 
 from src.base import artifacts, devices, splits
-from src.base.stage_records import StageRecord
+from src.base.stage_records import Recorder
 from src.images.image_batches import ImageBatches
 from src.interface import console, params, tracking
 from src.models import backbones
@@ -15,7 +15,7 @@ SECONDS = 5.0  # between two looks at whether something was edited
 
 def main() -> None:
     noted = given.of("extract_features")
-    cfg, record = params.parse(noted.content), StageRecord("extract_features", noted.sections)
+    cfg, record = params.parse(noted.content), Recorder("extract_features", noted.sections)
     with tracking.stage(record, cfg):
         device = devices.choose(deterministic=cfg.deterministic)
         backbone = backbones.load_backbone(cfg.backbone, seed=cfg.seed)

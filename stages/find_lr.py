@@ -10,6 +10,7 @@ from src.figures.rate import range_test
 from src.images.image_batches import ImageBatches
 from src.interface import console, params
 from src.models import backbones
+from src.models.heads import Head
 from src.training.loop import Recipe
 from src.transfer import finetuning, rate_finding
 
@@ -27,7 +28,7 @@ def main() -> None:
     backbone = backbones.load_backbone(cfg.backbone, seed=cfg.seed)
     split = splits.load_split(IMAGES)
     train = ImageBatches.of(split, device, view=backbone.view, augment=cfg.augment, seed=cfg.seed)
-    best, weights = artifacts.read_json(HEAD), artifacts.load(HEAD_WEIGHTS)
+    best, weights = Head(**artifacts.read_json(HEAD)), artifacts.load(HEAD_WEIGHTS)
     try:
         network = finetuning.assemble(
             backbone, best, weights, cfg.finetune, classes=len(split.classes), seed=cfg.seed

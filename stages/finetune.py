@@ -4,13 +4,15 @@ from functools import partial
 
 from src.base import artifacts, devices, distributed
 from src.base.splits import load_split
-from src.base.stage_records import StageRecord
+from src.base.stage_records import Recorder
 from src.images.image_batches import ImageBatches
 from src.interface import console, params, tracking
 from src.models import backbones
+from src.models.heads import Head
 from src.models.weights import weights_file
 from src.training import fitting, metrics
 from src.training.checkpoints import Checkpoints
+from src.training.fitting import Session
 from src.training.resuming import held
 from src.transfer import finetuning
 from stages import given
@@ -21,14 +23,14 @@ HEAD, HEAD_WEIGHTS = "models/best_head.json", "models/frozen_head.pt"
 
 def main() -> None:
     noted = given.of("finetune")
-    cfg, record = params.parse(noted.content), StageRecord("finetune", noted.sections)
+    cfg, record = params.parse(noted.content), Recorder("finetune", noted.sections)
     device = devices.choose(deterministic=cfg.deterministic)
     with tracking.stage(record, cfg) as run, distributed.group(device):
         backbone = backbones.load_backbone(cfg.backbone, seed=cfg.seed)
         load = partial(ImageBatches.of, device=device, view=backbone.view, augment=cfg.augment, seed=cfg.seed)
         splits = {name: load(load_split(path)) for name, path in IMAGES.items()}
         classes = splits["train"].classes
-        best, weights = artifacts.read_json(HEAD), artifacts.load(HEAD_WEIGHTS)
+        best, weights = Head(**artifacts.read_json(HEAD)), artifacts.load(HEAD_WEIGHTS)
         network = finetuning.assemble(backbone, best, weights, cfg.finetune, classes=len(classes), seed=cfg.seed)
         network = finetuning.synchronise_batch_norm(network.to(device), cfg.finetune, device)
         noted.settle()
@@ -42,10 +44,12 @@ def main() -> None:
                     splits["val"],
                     cfg.finetune,
                     lr=cfg.lr,
-                    seed=cfg.seed,
-                    advance=bar.advance,
-                    on_epoch=noted.watching(console.epoch_line("finetune", cfg.finetune.epochs)),
-                    checkpoints=checkpoints,
+                    session=Session(
+                        seed=cfg.seed,
+                        advance=bar.advance,
+                        on_epoch=noted.watching(console.epoch_line("finetune", cfg.finetune.epochs)),
+                        checkpoints=checkpoints,
+                    ),
                 )
             predict = partial(
                 fitting.predict, network, batch_size=cfg.finetune.batch_size, precision=cfg.finetune.precision

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from src.base import artifacts
-from src.base.stage_records import StageRecord
+from src.base import artifacts, stage_records
+from src.base.stage_records import Recorder
 from src.evidence import answers
 from src.interface import console, params, tracking
 from src.report import contents, pages, provenance
@@ -13,7 +13,7 @@ from stages import given
 
 def main() -> None:
     noted = given.of("report")
-    cfg, record = params.parse(noted.content), StageRecord("report", noted.sections)
+    cfg, record = params.parse(noted.content), Recorder("report", noted.sections)
     with tracking.stage(record, cfg) as run:
         scaling = read_scaling(
             cfg.scaling_arms,
@@ -41,12 +41,12 @@ def main() -> None:
                 **scaling.stage_metrics,
             },
             records={
-                "download": artifacts.read_json("data/runs/download.json"),
-                "extract_features": artifacts.read_json("data/runs/extract_features.json"),
-                "baseline": artifacts.read_json("data/runs/baseline.json"),
-                "tune_head": artifacts.read_json("data/runs/tune_head.json"),
-                "train_frozen": artifacts.read_json("data/runs/train_frozen.json"),
-                "finetune": artifacts.read_json("data/runs/finetune.json"),
+                "download": stage_records.read("data/runs/download.json"),
+                "extract_features": stage_records.read("data/runs/extract_features.json"),
+                "baseline": stage_records.read("data/runs/baseline.json"),
+                "tune_head": stage_records.read("data/runs/tune_head.json"),
+                "train_frozen": stage_records.read("data/runs/train_frozen.json"),
+                "finetune": stage_records.read("data/runs/finetune.json"),
                 **scaling.stage_runs,
             },
             answers=answers.collect(

@@ -5,7 +5,7 @@ from functools import partial
 
 from src.base import artifacts, devices, distributed
 from src.base.splits import load_split
-from src.base.stage_records import StageRecord
+from src.base.stage_records import Recorder
 from src.images.image_batches import ImageBatches
 from src.interface import console, params, tracking
 from src.models import cost, speed
@@ -23,7 +23,7 @@ METRICS, CURVES = "metrics/scaling_ablation/{arm}.json", "plots/scaling_ablation
 def main() -> None:
     label = f"scaling_ablation@{' '.join(sys.argv[1:])}"
     noted = given.of(label)
-    cfg, record = params.parse(noted.content), StageRecord(label, noted.sections)
+    cfg, record = params.parse(noted.content), Recorder(label, noted.sections)
     name = arms.named(cfg.scaling_arms, sys.argv[1:])
     arm = cfg.scaling_arms[name]
     device = devices.choose(deterministic=cfg.deterministic)
@@ -63,7 +63,7 @@ def main() -> None:
                     artifacts.write_csv(seeds.curve_rows(results), CURVES.format(arm=name))
                     run.metrics(found)
                     for seed, result in results.items():
-                        run.trial(seed, {"seed": seed}, {"best_epoch": result["best_epoch"]}, result["curve"])
+                        run.trial(seed, {"seed": seed}, {"best_epoch": result.best_epoch}, result.curve)
                     record.note(**devices.describe(device), **seeds.describe(results, runs.images_per_seed))
                     measure = partial(speed.measure, classes=len(classes), device=device, precision=settings.precision)
                     record.note(**measure(network, model.resolution, batch_size=settings.batch_size))

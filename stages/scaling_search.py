@@ -4,11 +4,12 @@ from functools import partial
 
 from src.base import artifacts, devices
 from src.base.splits import load_split
-from src.base.stage_records import StageRecord
+from src.base.stage_records import Recorder
 from src.images.image_batches import ImageBatches
 from src.interface import console, params, tracking
 from src.scaling import grid, search, training
 from src.training import resuming
+from src.training.fitting import Session
 from stages import given
 
 IMAGES = {"train": "data/images/train.pt", "val": "data/images/val.pt"}
@@ -16,7 +17,7 @@ IMAGES = {"train": "data/images/train.pt", "val": "data/images/val.pt"}
 
 def main() -> None:
     noted = given.of("scaling_search")
-    cfg, record = params.parse(noted.content), StageRecord("scaling_search", noted.sections)
+    cfg, record = params.parse(noted.content), Recorder("scaling_search", noted.sections)
     with tracking.stage(record, cfg) as run:
         device = devices.choose(deterministic=cfg.deterministic)
         seen = training.view(cfg.scaling.base_resolution)
@@ -37,10 +38,8 @@ def main() -> None:
                         splits,
                         cfg.scaling,
                         epochs=cfg.scaling_search.epochs,
-                        seed=cfg.seed,
                         folder=folder,
-                        advance=bar.advance,
-                        on_epoch=noted.watch,
+                        session=Session(seed=cfg.seed, advance=bar.advance, on_epoch=noted.watch),
                     )
                 rows = [row | score for row, score in zip(rows, scores, strict=True)]
             found, summary = search.chosen(rows), search.summarise(rows)

@@ -3,10 +3,12 @@
 from functools import partial
 
 from src.base import artifacts, devices
-from src.base.stage_records import StageRecord
+from src.base.stage_records import Recorder
 from src.interface import console, params, tracking
+from src.models.heads import Head
 from src.training import fitting, metrics, resuming
 from src.training.checkpoints import Checkpoints
+from src.training.fitting import Session
 from src.transfer import head_training
 from src.transfer.feature_batches import FeatureBatches
 from stages import given
@@ -14,7 +16,7 @@ from stages import given
 
 def main() -> None:
     noted = given.of("train_frozen")
-    cfg, record = params.parse(noted.content), StageRecord("train_frozen", noted.sections)
+    cfg, record = params.parse(noted.content), Recorder("train_frozen", noted.sections)
     with tracking.stage(record, cfg) as run:
         device = devices.choose(deterministic=cfg.deterministic)
         splits = {
@@ -22,7 +24,7 @@ def main() -> None:
             "val": FeatureBatches.load("data/features/val.pt", device, seed=cfg.seed),
             "test": FeatureBatches.load("data/features/test.pt", device, seed=cfg.seed),
         }
-        classes, best = splits["train"].classes, artifacts.read_json("models/best_head.json")
+        classes, best = splits["train"].classes, Head(**artifacts.read_json("models/best_head.json"))
         noted.settle()
         with resuming.held("train_frozen", noted.identity(), device) as folder:
             checkpoints = Checkpoints(folder)
@@ -34,10 +36,12 @@ def main() -> None:
                     splits["val"],
                     epochs=cfg.train_frozen.epochs,
                     batch_size=cfg.train_frozen.batch_size,
-                    seed=cfg.seed,
-                    advance=bar.advance,
-                    on_epoch=noted.watching(console.epoch_line("train_frozen", cfg.train_frozen.epochs)),
-                    checkpoints=checkpoints,
+                    session=Session(
+                        seed=cfg.seed,
+                        advance=bar.advance,
+                        on_epoch=noted.watching(console.epoch_line("train_frozen", cfg.train_frozen.epochs)),
+                        checkpoints=checkpoints,
+                    ),
                 )
             predict = partial(fitting.predict, head, batch_size=cfg.train_frozen.batch_size)
             predictions, scores = metrics.evaluate("frozen", splits, predict, classes)

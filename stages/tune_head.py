@@ -1,9 +1,12 @@
 """Search for the best head on cached features, judged on validation.  `python -m stages.tune_head`"""
 
+from dataclasses import asdict
+
 from src.base import artifacts, devices
-from src.base.stage_records import StageRecord
+from src.base.stage_records import Recorder
 from src.interface import console, params, tracking
 from src.training import resuming
+from src.training.fitting import Session
 from src.transfer import head_search
 from src.transfer.feature_batches import FeatureBatches
 from stages import given
@@ -11,7 +14,7 @@ from stages import given
 
 def main() -> None:
     noted = given.of("tune_head")
-    cfg, record = params.parse(noted.content), StageRecord("tune_head", noted.sections)
+    cfg, record = params.parse(noted.content), Recorder("tune_head", noted.sections)
     with tracking.stage(record, cfg) as run:
         device = devices.choose(deterministic=cfg.deterministic)
         train = FeatureBatches.load("data/features/train.pt", device, seed=cfg.seed)
@@ -28,20 +31,18 @@ def main() -> None:
                     cfg.tune_head,
                     train,
                     val,
-                    seed=cfg.seed,
                     journal=journal,
-                    advance=bar.advance,
-                    on_epoch=noted.watch,
+                    session=Session(seed=cfg.seed, advance=bar.advance, on_epoch=noted.watch),
                 )
             best = head_search.best_of(trials)
             shares = head_search.importances(cfg.tune_head, trials, seed=cfg.seed)
             found = {
-                "val": {"accuracy": best["val_accuracy"], "loss": best["val_loss"]},
-                "best_trial": best["trial"],
+                "val": {"accuracy": best.val_accuracy, "loss": best.val_loss},
+                "best_trial": best.trial,
                 "trials": len(trials),
             }
             with artifacts.together(noted.confirm):
-                artifacts.write_json(best["head"], "models/best_head.json")
+                artifacts.write_json(asdict(best.head), "models/best_head.json")
                 artifacts.write_json(found, "metrics/tune_head.json")
                 artifacts.write_csv(head_search.trial_rows(trials), "plots/tune_head/trials.csv")
                 artifacts.write_csv(head_search.curve_rows(trials), "plots/tune_head/curves.csv")
@@ -49,8 +50,8 @@ def main() -> None:
                     [{"parameter": k, "importance": v} for k, v in shares.items()], "plots/tune_head/importances.csv"
                 )
                 for trial in trials:
-                    scores = {name: trial[name] for name in ("val_accuracy", "val_loss")}
-                    run.trial(trial["trial"], trial["head"], scores, trial["curve"])
+                    scores = {"val_accuracy": trial.val_accuracy, "val_loss": trial.val_loss}
+                    run.trial(trial.trial, asdict(trial.head), scores, trial.curve)
                 run.metrics(found)
                 record.note(**devices.describe(device))
                 artifacts.write_json(record.values(), "data/runs/tune_head.json")

@@ -8,7 +8,7 @@ from tests.builders.repository import ROOT, Repository
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several processes (`-n 2`), one runs all tests of the sample: it is made once, and some edit it for a moment."""
+    """Of several processes, one runs all tests of the sample: it is made once, and some edit it for a moment."""
     for item in items:
         if "sample" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("sample"))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from src.base import artifacts, distributed
 from src.base.artifacts import leaves
-from src.base.stage_records import StageRecord, versions
+from src.base.stage_records import Recorder, versions
 from src.interface import console, params
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ for _name, _value in _SETTINGS.items():
 
 
 @contextmanager
-def stage(record: StageRecord, cfg: params.Params) -> Iterator["Run"]:
+def stage(record: Recorder, cfg: params.Params) -> Iterator["Run"]:
     """One MLflow run around a stage's work, in the MLflow experiment named after the dataset, with all of cfg.
 
     It ends as FINISHED, as FAILED when the block raises, or as KILLED on Ctrl-C, tagged with what `record` then holds;
@@ -68,7 +68,7 @@ def stage(record: StageRecord, cfg: params.Params) -> Iterator["Run"]:
 class Run:
     """What a stage tells MLflow."""
 
-    def __init__(self, record: StageRecord, cfg: params.Params) -> None:
+    def __init__(self, record: Recorder, cfg: params.Params) -> None:
         self._record = record
         self._name = " ".join(filter(None, (record.stage, os.environ.get("DVC_EXP_NAME"))))
         values = _settings(cfg)
@@ -95,7 +95,9 @@ class Run:
 
     def end(self, status: str) -> None:
         """Tag the run with the record and close it as FINISHED, FAILED or KILLED."""
-        self._log(self._run, tags=_texts(self._record.machine()).items())
+        record = self._record.record()
+        taken = {"stage": record.stage, "seconds": record.seconds, "peak_memory_mb": record.peak_memory_mb}
+        self._log(self._run, tags=_texts(taken | record.conditions).items())
         self._store.call("set_terminated", self._run, status)
 
     def _start(self, name: str, tags: dict[str, str]) -> str:

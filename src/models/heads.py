@@ -1,11 +1,31 @@
 """Classifiers on top of a backbone's features. D feature width, K classes."""
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 HIDDEN = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """A classifier on top of a backbone, and how it is trained: what the search draws and finds.
+
+    Attributes:
+        learning_rate: the peak, which the schedule multiplies.
+        weight_decay: not on biases and norms.
+        dropout: probability, before each linear layer.
+        optimizer, schedule, classifier: by name, as in params.yaml.
+    """
+
+    learning_rate: float
+    weight_decay: float
+    dropout: float
+    optimizer: str
+    schedule: str
+    classifier: str
 
 
 def build_head(classifier: str, *, width: int, classes: int, dropout: float, seed: int) -> nn.Sequential:

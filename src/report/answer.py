@@ -37,11 +37,11 @@ def facts(study: Study) -> str:
     """What ran on what, in one line."""
     download, records = study.metrics["download"], study.records.values()
     images = sum(download[split]["images"] for split in ("train", "val", "test"))
-    devices = dict.fromkeys(record["device"] for record in records if "device" in record)
+    devices = dict.fromkeys(record.facts["device"] for record in records if "device" in record.facts)
     return (
-        f"{study.settings['backbone'].name} at {study.records['extract_features']['resolution']} pixels "
+        f"{study.settings['backbone'].name} at {study.records['extract_features'].facts['resolution']} pixels "
         f"on {study.settings['dataset'].name}: {count(images)} images, {count(len(study.answers.classes))} classes. "
-        f"{duration(sum(record['seconds'] for record in records))} in all, on {', '.join(devices)}."
+        f"{duration(sum(record.seconds for record in records))} in all, on {', '.join(devices)}."
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from src.base.stage_records import StageRecord
 from src.report.numbers import NARROW, count, duration, percent
 from src.report.pages import Section, Table
 from src.report.study import Study
@@ -16,7 +17,7 @@ from src.report.study import Study
 SOFTWARE = ("python", "platform", "torch", "torchvision", "numpy", "scikit-learn", "optuna", "pandas", "pillow")
 
 
-def require_same_settings(records: Mapping[str, Mapping[str, Any]], sections: Mapping[str, Any]) -> None:
+def require_same_settings(records: Mapping[str, StageRecord], sections: Mapping[str, Any]) -> None:
     """DVC looks at params.yaml after a stage has ended: what changes in that moment, it files under the wrong values.
 
     Args:
@@ -27,7 +28,7 @@ def require_same_settings(records: Mapping[str, Mapping[str, Any]], sections: Ma
         ValueError: a stage ran under other values.
     """
     for stage, record in records.items():
-        for name, made in record["params"].items():
+        for name, made in record.params.items():
             family, _, member = name.partition(".")
             now = sections[family].get(member) if member else sections[family]
             if made != now:
@@ -58,14 +59,14 @@ def duplicate_warnings(download: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def version_warnings(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def version_warnings(records: Mapping[str, StageRecord]) -> list[str]:
     """A warning for the device, the threads and each software that are not the same in all stages that name them."""
     warnings = []
     for key in ("device", "threads", *SOFTWARE):
         stages: dict[str, list[str]] = {}
         for stage, record in records.items():
-            if key in record:
-                stages.setdefault(str(record[key]), []).append(stage)
+            if key in record.conditions:
+                stages.setdefault(str(record.conditions[key]), []).append(stage)
         if len(stages) > 1:
             shown = "; ".join(f"{value} in {', '.join(names)}" for value, names in stages.items())
             warnings.append(f"Stages ran with different {key}: {shown}. `dvc repro -f` makes them all again, here.")
@@ -85,12 +86,12 @@ def data(study: Study) -> Section:
     dataset, backbone, features = (
         study.settings["dataset"],
         study.settings["backbone"],
-        study.records["extract_features"],
+        study.records["extract_features"].facts,
     )
     origin = {
         "Dataset": dataset.name,
-        "Source": study.records["download"].get("source"),
-        "SHA-256 of the source": study.records["download"].get("source_sha256"),
+        "Source": study.records["download"].facts.get("source"),
+        "SHA-256 of the source": study.records["download"].facts.get("source_sha256"),
         "Backbone": backbone.name,
         "Weights": features.get("weights", backbone.weights),
         "SHA-256 of the weights": features.get("weights_sha256"),
@@ -115,15 +116,16 @@ def machine(study: Study) -> Section:
     rows = [
         [
             stage,
-            str(record.get("device", "")),
-            *(duration(record["seconds"]), f"{count(round(record['peak_memory_mb']))}{NARROW}MiB"),
-            *(str(record.get("threads", "")), _speed(record)),
+            str(record.facts.get("device", "")),
+            *(duration(record.seconds), f"{count(record.peak_memory_mb)}{NARROW}MiB"),
+            *(str(record.facts.get("threads", "")), _speed(record)),
         ]
         for stage, record in study.records.items()
     ]
     columns = ["Stage", "Device", "Time", "Peak memory", "Threads", "Images/s"]
     used = {
-        key: dict.fromkeys(str(record[key]) for record in study.records.values() if key in record) for key in SOFTWARE
+        key: dict.fromkeys(str(record.versions[key]) for record in study.records.values() if key in record.versions)
+        for key in SOFTWARE
     }
     software = [[key, ", ".join(values)] for key, values in used.items() if values]
     return Section(
@@ -139,8 +141,9 @@ def machine(study: Study) -> Section:
     )
 
 
-def _speed(record: Mapping[str, Any]) -> str:
-    return count(round(record["images_per_second"])) if "images_per_second" in record else ""
+def _speed(record: StageRecord) -> str:
+    facts = record.facts
+    return count(round(facts["images_per_second"])) if "images_per_second" in facts else ""
 
 
 def settings(study: Study) -> Section:

@@ -52,7 +52,7 @@ def _p_value(found: Comparison) -> str:
 
 def _seconds(study: Study, arm: str) -> Sequence[float]:
     """Of training, by seed; empty where none was timed."""
-    timed: Sequence[float] = study.scaling.runs[arm].get("training_seconds", ())
+    timed: Sequence[float] = study.scaling.runs[arm].facts.get("training_seconds", ())
     return timed
 
 
@@ -114,7 +114,7 @@ def _scale_rows(study: Study) -> Table:
 def _result_rows(study: Study) -> Table:
     rows = []
     for arm, found in study.scaling.metrics.items():
-        seconds, run = _seconds(study, arm), study.scaling.runs[arm]
+        seconds, run = _seconds(study, arm), study.scaling.runs[arm].facts
         speeds = [run.get(f"{kind}_images_per_second") for kind in ("training", "inference")]
         rows.append(
             [

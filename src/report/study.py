@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from src.base import artifacts
+from src.base import artifacts, stage_records
+from src.base.stage_records import StageRecord
 from src.evidence import comparisons
 from src.evidence.answers import Answers
 
@@ -29,11 +30,11 @@ class ScalingResults:
     """
 
     metrics: Mapping[str, Json]
-    runs: Mapping[str, Json]
+    runs: Mapping[str, StageRecord]
     accuracies: Mapping[str, Mapping[int, float]]
     curves: Mapping[str, pd.DataFrame]
     search: Json
-    search_run: Json
+    search_run: StageRecord
     coefficients: Json
     candidates: pd.DataFrame
 
@@ -47,7 +48,7 @@ class ScalingResults:
         return {"scaling_search": self.search, "scaling_ablation": self.metrics}
 
     @property
-    def stage_runs(self) -> dict[str, Json]:
+    def stage_runs(self) -> dict[str, StageRecord]:
         """By stage, as DVC names them."""
         return {"scaling_search": self.search_run} | {f"scaling_ablation@{arm}": run for arm, run in self.runs.items()}
 
@@ -68,11 +69,11 @@ def read_scaling(
     arms = list(arms)
     return ScalingResults(
         metrics={arm: artifacts.read_json(f"{metrics}/{arm}.json") for arm in arms},
-        runs={arm: artifacts.read_json(f"{runs}/{arm}.json") for arm in arms},
+        runs={arm: stage_records.read(f"{runs}/{arm}.json") for arm in arms},
         accuracies={arm: comparisons.seed_accuracies(artifacts.load(f"{predictions}/{arm}.pt")) for arm in arms},
         curves={arm: pd.read_csv(f"{curves}/{arm}.csv") for arm in arms},
         search=artifacts.read_json(search),
-        search_run=artifacts.read_json(search_run),
+        search_run=stage_records.read(search_run),
         coefficients=artifacts.read_json(coefficients),
         candidates=pd.read_csv(candidates),
     )
@@ -104,7 +105,7 @@ class Study:
 
     settings: Mapping[str, Any]
     metrics: Mapping[str, Mapping[str, Any]]
-    records: Mapping[str, Mapping[str, Any]]
+    records: Mapping[str, StageRecord]
     answers: Answers
     best_head: Mapping[str, Any]
     frozen_curve: pd.DataFrame

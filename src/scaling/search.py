@@ -4,7 +4,7 @@ Killed half-way, it goes on: each finished candidate is a line of a journal, and
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from src.scaling.equations import PAPER
 from src.scaling.grid import Candidate
 from src.scaling.networks import Model, Plan, scaled
 from src.training.checkpoints import Checkpoints
+from src.training.fitting import Session
 
 JOURNAL = "candidates.jsonl"
 Row = dict[str, Any]  # as in plots/scaling_search/candidates.csv
@@ -46,18 +47,15 @@ def train_candidates(
     settings: Scaling,
     *,
     epochs: int,
-    seed: int,
+    session: Session,
     folder: Path,
-    advance: Callable[[int], None],
-    on_epoch: Callable[[Row], None] = lambda row: None,
 ) -> list[dict[str, float]]:
     """val_accuracy and val_loss of each network after `epochs`, at its best epoch.
 
     Args:
         splits: train and val, for any resolution.
+        session: of all candidates; each has checkpoints of its own.
         folder: of the journal and of the checkpoints.
-        advance: told the number of images after each step.
-        on_epoch: given the row of each epoch's curve.
     """
     journal = folder / JOURNAL
     scores = finished(folder)
@@ -66,18 +64,15 @@ def train_candidates(
         seen = training.view(model.resolution)
         train, val = (replace(splits[name], view=seen) for name in ("train", "val"))
         checkpoints = Checkpoints(states)
-        advance(checkpoints.images)
+        session.advance(checkpoints.images)
         try:
             fitted = training.fit(
-                model.build(seed=seed).to(train.labels.device),
+                model.build(seed=session.seed).to(train.labels.device),
                 train,
                 val,
                 settings,
                 epochs=epochs,
-                seed=seed,
-                advance=advance,
-                on_epoch=on_epoch,
-                checkpoints=checkpoints,
+                session=replace(session, checkpoints=checkpoints),
             )
         except FloatingPointError as error:
             raise FloatingPointError(f"candidate {number}: {error}: see scaling.learning_rate") from None

@@ -17,10 +17,27 @@ from src.scaling.networks import Model
 from src.scaling.training import fit
 from src.training import fitting
 from src.training.checkpoints import Checkpoints
+from src.training.fitting import Row, Session, ignore
 from src.training.metrics import score
 
 NEAR = 0.95  # of the final accuracy
-Result = dict[str, Any]  # curve, best_epoch, images_per_second, logits: split -> (N, K)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedResult:
+    """What one seed's training left, test scored once at its end.
+
+    Attributes:
+        curve: one row per epoch.
+        best_epoch: counted from 1, by validation; the logits are of its weights.
+        logits: of val and test, float32 (N, K).
+        machine: what may differ from run to run, as `Fitted` has it.
+    """
+
+    curve: list[Row]
+    best_epoch: int
+    logits: dict[str, Tensor]
+    machine: dict[str, Any]
 
 
 def overridden(settings: Scaling, arm: Arm) -> Scaling:
@@ -46,7 +63,7 @@ class SeedRuns:
     seeds: Sequence[int]
     folder: Path
     label: str
-    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None
+    on_epoch: Callable[[Row], None] = ignore
 
     @property
     def images(self) -> int:
@@ -62,20 +79,20 @@ class SeedRuns:
         """Images of the training that an earlier start of the stage has finished."""
         return self.images_per_seed * sum(self._path(seed).is_file() for seed in self.seeds)
 
-    def run(self, advance: Callable[[int], None]) -> dict[int, Result]:
+    def run(self, advance: Callable[[int], None]) -> dict[int, SeedResult]:
         """The result of each seed, those of an earlier start included; test is scored once, at the end of each."""
         return {seed: self._finished(seed) or self._train(seed, advance) for seed in self.seeds}
 
     def _path(self, seed: int) -> Path:
         return self.folder / f"seed_{seed}.pt"
 
-    def _finished(self, seed: int) -> Result | None:
+    def _finished(self, seed: int) -> SeedResult | None:
         path = self._path(seed)
         found = artifacts.load(path) if distributed.leads() and path.is_file() else None
-        result: Result | None = distributed.from_leader(found)
-        return result
+        values = distributed.from_leader(found)
+        return SeedResult(**values) if values else None
 
-    def _train(self, seed: int, advance: Callable[[int], None]) -> Result:
+    def _train(self, seed: int, advance: Callable[[int], None]) -> SeedResult:
         states = self.folder / f"seed_{seed}"
         checkpoints = Checkpoints(states)
         advance(checkpoints.images)
@@ -84,7 +101,7 @@ class SeedRuns:
         network = self.model.build(seed=seed).to(device)
         line = console.epoch_line(f"{self.label}, seed {seed}", self.epochs)
 
-        def on_epoch(row: dict[str, Any]) -> None:
+        def on_epoch(row: Row) -> None:
             line(row)
             self.on_epoch(row)
 
@@ -95,23 +112,20 @@ class SeedRuns:
                 splits["val"],
                 self.settings,
                 epochs=self.epochs,
-                seed=seed,
-                advance=advance,
-                on_epoch=on_epoch,
-                checkpoints=checkpoints,
+                session=Session(seed=seed, advance=advance, on_epoch=on_epoch, checkpoints=checkpoints),
             )
         except FloatingPointError as error:
             raise FloatingPointError(f"seed {seed}: {error}: see scaling.learning_rate") from None
         size, precision = self.settings.batch_size, self.settings.precision
         logits = {s: fitting.predict(network, splits[s], size, precision=precision).cpu() for s in ("val", "test")}
-        result = {"curve": fitted.curve, "best_epoch": fitted.best_epoch, "logits": logits, "machine": fitted.machine}
+        result = SeedResult(curve=fitted.curve, best_epoch=fitted.best_epoch, logits=logits, machine=fitted.machine)
         if distributed.leads():
-            artifacts.save(result, self._path(seed))
+            artifacts.save(vars(result), self._path(seed))
             shutil.rmtree(states)
         return result
 
 
-def summarise(results: Mapping[int, Result], labels: Mapping[str, Tensor]) -> dict[str, Any]:
+def summarise(results: Mapping[int, SeedResult], labels: Mapping[str, Tensor]) -> dict[str, Any]:
     """Means over seeds: accuracy (fraction) with its standard deviation, loss on test (nats), epochs to NEAR.
 
     Args:
@@ -119,7 +133,7 @@ def summarise(results: Mapping[int, Result], labels: Mapping[str, Tensor]) -> di
     """
     summary: dict[str, Any] = {}
     scores = {
-        split: [score(result["logits"][split], labels[split].cpu()) for result in results.values()]
+        split: [score(result.logits[split], labels[split].cpu()) for result in results.values()]
         for split in ("val", "test")
     }
     for split, of_split in scores.items():
@@ -128,7 +142,7 @@ def summarise(results: Mapping[int, Result], labels: Mapping[str, Tensor]) -> di
         if len(accuracies) > 1:
             summary[split]["accuracy_std"] = statistics.stdev(accuracies)
     summary["test"]["loss"] = statistics.fmean(each["loss"] for each in scores["test"])
-    near = statistics.fmean(epochs_to_near(result["curve"]) for result in results.values())
+    near = statistics.fmean(epochs_to_near(result.curve) for result in results.values())
     return summary | {"epochs_to_95": near}
 
 
@@ -138,19 +152,19 @@ def epochs_to_near(curve: Sequence[Mapping[str, Any]]) -> int:
     return next(int(row["epoch"]) for row in curve if row["val_accuracy"] >= enough)
 
 
-def curve_rows(results: Mapping[int, Result]) -> list[dict[str, Any]]:
+def curve_rows(results: Mapping[int, SeedResult]) -> list[dict[str, Any]]:
     """A row per seed and epoch."""
-    return [{"seed": seed} | row for seed, result in results.items() for row in result["curve"]]
+    return [{"seed": seed} | row for seed, result in results.items() for row in result.curve]
 
 
-def logits_by_seed(results: Mapping[int, Result]) -> dict[str, dict[str, Tensor]]:
+def logits_by_seed(results: Mapping[int, SeedResult]) -> dict[str, dict[str, Tensor]]:
     """As `metrics.collect_predictions` takes them: a seed is a method."""
-    return {f"seed {seed}": result["logits"] for seed, result in results.items()}
+    return {f"seed {seed}": result.logits for seed, result in results.items()}
 
 
-def describe(results: Mapping[int, Result], images: int) -> dict[str, Any]:
+def describe(results: Mapping[int, SeedResult], images: int) -> dict[str, Any]:
     """What may differ from run to run: how the last seed ran, images/s of training, and the seconds of each seed so."""
-    machines = [result["machine"] for result in results.values()]
+    machines = [result.machine for result in results.values()]
     rates = [each["images_per_second"] for each in machines if "images_per_second" in each]  # not of a kill at the end
     found = {"seeds": list(results)} | {name: machines[-1][name] for name in ("precision", "compiled", "processes")}
     if not rates:

@@ -1,16 +1,12 @@
 """Training a network from scratch as the scaling study does. N images, K classes."""
 
-from collections.abc import Callable
-from typing import Any
-
 from torch import nn
 
 from src.images.augmentation import View
 from src.images.image_batches import ImageBatches
 from src.interface.params import Scaling
 from src.training import fitting
-from src.training.checkpoints import Checkpoints
-from src.training.fitting import Fitted
+from src.training.fitting import Fitted, Session
 from src.training.loop import Recipe
 from src.training.optimizers import build_optimizer
 from src.training.parameter_groups import parameter_groups
@@ -28,10 +24,7 @@ def fit(
     settings: Scaling,
     *,
     epochs: int,
-    seed: int,
-    advance: Callable[[int], None],
-    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
-    checkpoints: Checkpoints | None = None,
+    session: Session,
 ) -> Fitted:
     """Train all of `network` as `settings` say, and leave the weights of its best epoch on validation in it."""
     groups = parameter_groups(network, "network", lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -41,8 +34,5 @@ def fit(
         train,
         val,
         Recipe.of(settings, epochs=epochs, warmup_epochs=settings.warmup_fraction * epochs),
-        seed=seed,
-        advance=advance,
-        on_epoch=on_epoch,
-        checkpoints=checkpoints,
+        session=session,
     )

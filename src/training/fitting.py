@@ -16,6 +16,28 @@ from src.training.metrics import score
 from src.training.precision import autocast
 from src.training.steps import is_out_of_memory
 
+Row = dict[str, Any]  # of a training curve
+
+
+def ignore(_row: Row) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What a training is given by whoever starts it, beside what is trained and how.
+
+    Attributes:
+        seed: of the order of images, of dropout and of new weights.
+        advance: told the number of images after each step.
+        on_epoch: given each epoch's row of the curve.
+        checkpoints: of this very run; its state, if there is one, is where training goes on. None: nothing is kept.
+    """
+
+    seed: int
+    advance: Callable[[int], None]
+    on_epoch: Callable[[Row], None] = ignore
+    checkpoints: Checkpoints | None = None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
@@ -31,7 +53,7 @@ class Fitted:
 
     best_epoch: int
     scores: dict[str, float]
-    curve: list[dict[str, Any]]
+    curve: list[Row]
     machine: dict[str, Any]
 
 
@@ -42,11 +64,8 @@ def fit(
     val: Batches,
     recipe: Recipe,
     *,
-    seed: int,
-    advance: Callable[[int], None],
-    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
+    session: Session,
     unfreeze: Callable[[int], None] = lambda epoch: None,
-    checkpoints: Checkpoints | None = None,
 ) -> Fitted:
     """Train `model` in place and leave the weights of its best epoch on validation in it.
 
@@ -54,28 +73,24 @@ def fit(
 
     Args:
         optimizer: its groups hold their peak rates as `initial_lr`, and `name`.
-        seed: of the order of images and of dropout.
-        advance: told the number of images after each step.
-        on_epoch: given the epoch's row of the curve.
         unfreeze: told each epoch, from 1, before it begins, with `model` in training mode.
-        checkpoints: of this very run; its state, if there is one, is where training goes on.
 
     Raises:
         FloatingPointError: a loss or a gradient is not finite; names epoch, step, learning rate and the last good
             checkpoint. Under float16 such a step is left out and counted instead.
         MemoryError: not even two images at a time fit.
     """
-    kept = checkpoints or Checkpoints(None)
-    loop = Loop(model=model, optimizer=optimizer, train=train, recipe=recipe, seed=seed, checkpoints=kept)
+    kept = session.checkpoints or Checkpoints(None)
+    loop = Loop(model=model, optimizer=optimizer, train=train, recipe=recipe, seed=session.seed, checkpoints=kept)
     while not loop.finished:
         model.train()
         unfreeze(loop.epoch)
-        row = loop.train_epoch(advance)
+        row = loop.train_epoch(session.advance)
         scores = score(predict(loop.judged, val, recipe.batch_size, precision=recipe.precision), val.labels)
         if not math.isfinite(scores["loss"]):
             raise FloatingPointError(f"validation loss is {scores['loss']} after epoch {loop.epoch}; {loop.advice}")
         loop.end_epoch(row | {f"val_{name}": value for name, value in scores.items()})
-        on_epoch(loop.curve[-1])
+        session.on_epoch(loop.curve[-1])
     model.load_state_dict(loop.best_state)
     best = loop.best
     return Fitted(

@@ -1,8 +1,5 @@
 """Fine-tuning: the pretrained backbone and a head as one network, and how params.yaml wants it trained."""
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
@@ -11,9 +8,8 @@ from src.base.batches import Batches
 from src.base.randomness import seed_of
 from src.interface.params import Finetune
 from src.models.backbones import Backbone
-from src.models.heads import build_head, join
-from src.training.checkpoints import Checkpoints
-from src.training.fitting import Fitted, fit
+from src.models.heads import Head, build_head, join
+from src.training.fitting import Fitted, Session, fit
 from src.training.loop import Recipe
 from src.training.optimizers import build_optimizer
 from src.training.parameter_groups import check_cover
@@ -22,22 +18,22 @@ from src.transfer.strategies import grouped, unfreezer
 
 def assemble(
     backbone: Backbone,
-    best: dict[str, Any],
+    best: Head,
     head_weights: dict[str, Tensor],
     settings: Finetune,
     *,
     classes: int,
     seed: int,
 ) -> nn.Sequential:
-    """The whole network, with the head that the search found (`best`: classifier, dropout).
+    """The whole network, with the head that the search found (`best`).
 
     The head is as train_frozen left it (`head_weights`), or new, with weights that `seed` decides.
     """
     head = build_head(
-        best["classifier"],
+        best.classifier,
         width=backbone.width,
         classes=classes,
-        dropout=best["dropout"],
+        dropout=best.dropout,
         seed=seed_of(seed, "head"),
     )
     if settings.head == "trained":
@@ -75,10 +71,7 @@ def train(
     settings: Finetune,
     *,
     lr: float,
-    seed: int,
-    advance: Callable[[int], None],
-    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
-    checkpoints: Checkpoints | None = None,
+    session: Session,
 ) -> Fitted:
     """Train all of `network`, as `training.fit` does, by the strategy of `settings`."""
     return fit(
@@ -87,11 +80,8 @@ def train(
         images,
         val,
         Recipe.of(settings),
-        seed=seed,
-        advance=advance,
-        on_epoch=on_epoch,
         unfreeze=unfreezer(network, settings),
-        checkpoints=checkpoints,
+        session=session,
     )
 
 

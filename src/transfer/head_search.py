@@ -1,6 +1,7 @@
 """The head search: draws of hyperparameters, each trained on cached features and judged on validation."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,36 @@ from optuna.distributions import CategoricalDistribution
 from src.base import artifacts
 from src.base.randomness import seed_of
 from src.interface.params import TuneHead
+from src.models.heads import Head
+from src.training.fitting import Row, Session
 from src.transfer.feature_batches import FeatureBatches
 from src.transfer.head_training import fit_head
 
-HYPERPARAMETERS = ("learning_rate", "weight_decay", "dropout", "optimizer", "schedule", "classifier")
+HYPERPARAMETERS = tuple(field.name for field in fields(Head))
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
 }
-Trial = dict[str, Any]  # trial, head, best_epoch, val_accuracy, val_loss, curve
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A finished draw of the search; as a line of its journal, its fields in this order.
+
+    Attributes:
+        trial: its number, from 0.
+        best_epoch: counted from 1, by validation accuracy, then by validation loss; the scores are that epoch's.
+        curve: one row per epoch.
+    """
+
+    trial: int
+    head: Head
+    best_epoch: int
+    curve: list[Row]
+    val_accuracy: float
+    val_loss: float
 
 
 def search_heads(
@@ -28,10 +48,8 @@ def search_heads(
     train: FeatureBatches,
     val: FeatureBatches,
     *,
-    seed: int,
+    session: Session,
     journal: Path,
-    advance: Callable[[int], None],
-    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> list[Trial]:
     """Run the trials that `journal` does not hold yet, and return all of them in order.
 
@@ -39,48 +57,41 @@ def search_heads(
     number) and given the finished trials in order, so a search that was killed goes on as if it had not been.
 
     Args:
+        session: its seed is also that of the draws; a trial has no checkpoints.
         journal: file of one JSON line per finished trial.
-        advance: told the number of images after each step.
-        on_epoch: given the row of each epoch's curve.
     """
     trials = finished(journal)
     for number in range(len(trials), settings.trials):
-        head = draw(settings, trials, seed=seed)
+        head = draw(settings, trials, seed=session.seed)
         try:
             _, fitted = fit_head(
-                head,
-                train,
-                val,
-                epochs=settings.epochs,
-                batch_size=settings.batch_size,
-                seed=seed,
-                advance=advance,
-                on_epoch=on_epoch,
+                head, train, val, epochs=settings.epochs, batch_size=settings.batch_size, session=session
             )
         except FloatingPointError as error:
-            raise FloatingPointError(f"trial {number} with {head}: {error}: see tune_head.learning_rate") from None
-        trial = {"trial": number, "head": head, "best_epoch": fitted.best_epoch, "curve": fitted.curve}
-        trial |= {f"val_{name}": value for name, value in fitted.scores.items()}
-        artifacts.append_line(trial, journal)
-        trials.append(trial)
+            raise FloatingPointError(
+                f"trial {number} with {asdict(head)}: {error}: see tune_head.learning_rate"
+            ) from None
+        scores = {f"val_{name}": value for name, value in fitted.scores.items()}
+        trials.append(Trial(trial=number, head=head, best_epoch=fitted.best_epoch, curve=fitted.curve, **scores))
+        artifacts.append_line(asdict(trials[-1]), journal)
     return trials
 
 
 def finished(journal: Path) -> list[Trial]:
     """The trials that an earlier run of the same search left behind."""
-    return artifacts.read_lines(journal)
+    return [Trial(**line | {"head": Head(**line["head"])}) for line in artifacts.read_lines(journal)]
 
 
-def draw(settings: TuneHead, before: Sequence[Trial], *, seed: int) -> dict[str, Any]:
+def draw(settings: TuneHead, before: Sequence[Trial], *, seed: int) -> Head:
     """The hyperparameters of the trial that follows those `before` it."""
     study = _study(settings, before)
     study.sampler = SAMPLERS[settings.sampler](seed_of(seed, "trial", len(before)) % 2**32)
-    return study.ask(_space(settings)).params
+    return Head(**study.ask(_space(settings)).params)
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
     """The trial with the highest validation accuracy; of equals, the one with the lowest loss, then the first."""
-    return max(trials, key=lambda trial: (trial["val_accuracy"], -trial["val_loss"], -trial["trial"]))
+    return max(trials, key=lambda trial: (trial.val_accuracy, -trial.val_loss, -trial.trial))
 
 
 def importances(settings: TuneHead, trials: Sequence[Trial], *, seed: int) -> dict[str, float]:
@@ -88,7 +99,7 @@ def importances(settings: TuneHead, trials: Sequence[Trial], *, seed: int) -> di
 
     Zero for all where there is no variance to share: a single trial, or equal accuracies.
     """
-    if len({trial["val_accuracy"] for trial in trials}) < 2:
+    if len({trial.val_accuracy for trial in trials}) < 2:
         return dict.fromkeys(HYPERPARAMETERS, 0.0)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
     shares = optuna.importance.get_param_importances(_study(settings, trials), evaluator=evaluator)
@@ -100,12 +111,12 @@ def importances(settings: TuneHead, trials: Sequence[Trial], *, seed: int) -> di
 def trial_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
     """One row per trial: its number, scores and hyperparameters."""
     scores = ("trial", "val_accuracy", "val_loss", "best_epoch")
-    return [{name: trial[name] for name in scores} | trial["head"] for trial in trials]
+    return [{name: getattr(trial, name) for name in scores} | asdict(trial.head) for trial in trials]
 
 
 def curve_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
     """One row per trial and epoch."""
-    return [{"trial": trial["trial"]} | row for trial in trials for row in trial["curve"]]
+    return [{"trial": trial.trial} | row for trial in trials for row in trial.curve]
 
 
 def _space(settings: TuneHead) -> dict[str, Any]:
@@ -115,7 +126,7 @@ def _space(settings: TuneHead) -> dict[str, Any]:
 def _study(settings: TuneHead, trials: Sequence[Trial]) -> optuna.Study:
     study = optuna.create_study(direction="maximize")
     study.add_trials(
-        optuna.trial.create_trial(params=trial["head"], distributions=_space(settings), value=trial["val_accuracy"])
+        optuna.trial.create_trial(params=asdict(trial.head), distributions=_space(settings), value=trial.val_accuracy)
         for trial in trials
     )
     return study

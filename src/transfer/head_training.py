@@ -1,14 +1,10 @@
 """Training a new head on the cached features of a frozen backbone: an epoch is a few matrix products."""
 
-from collections.abc import Callable
-from typing import Any
-
 from torch import nn
 
 from src.base.randomness import seed_of
-from src.models.heads import build_head
-from src.training.checkpoints import Checkpoints
-from src.training.fitting import Fitted, fit
+from src.models.heads import Head, build_head
+from src.training.fitting import Fitted, Session, fit
 from src.training.loop import Recipe
 from src.training.optimizers import EPSILON, build_optimizer
 from src.training.parameter_groups import parameter_groups
@@ -16,34 +12,24 @@ from src.transfer.feature_batches import FeatureBatches
 
 
 def fit_head(
-    chosen: dict[str, Any],
+    chosen: Head,
     train: FeatureBatches,
     val: FeatureBatches,
     *,
     epochs: int,
     batch_size: int,
-    seed: int,
-    advance: Callable[[int], None],
-    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
-    checkpoints: Checkpoints | None = None,
+    session: Session,
 ) -> tuple[nn.Module, Fitted]:
-    """Train a new head, with the hyperparameters that the search draws and finds, on cached features.
-
-    Args:
-        chosen: classifier, dropout, optimizer, learning_rate, weight_decay, schedule.
-        checkpoints: where training goes on, as for `training.fit`.
-    """
+    """Train a new head, with the hyperparameters that the search draws and finds, on cached features."""
     head = build_head(
-        chosen["classifier"],
+        chosen.classifier,
         width=train.features.shape[-1],
         classes=len(train.classes),
-        dropout=chosen["dropout"],
-        seed=seed_of(seed, "head"),
+        dropout=chosen.dropout,
+        seed=seed_of(session.seed, "head"),
     ).to(train.labels.device)
-    groups = parameter_groups(head, "head", lr=chosen["learning_rate"], weight_decay=chosen["weight_decay"])
-    optimizer = build_optimizer(chosen["optimizer"], groups, epsilon=EPSILON)
-    recipe = Recipe(epochs=epochs, batch_size=batch_size, schedule=chosen["schedule"])
-    fitted = fit(
-        head, optimizer, train, val, recipe, seed=seed, advance=advance, on_epoch=on_epoch, checkpoints=checkpoints
-    )
+    groups = parameter_groups(head, "head", lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
+    optimizer = build_optimizer(chosen.optimizer, groups, epsilon=EPSILON)
+    recipe = Recipe(epochs=epochs, batch_size=batch_size, schedule=chosen.schedule)
+    fitted = fit(head, optimizer, train, val, recipe, session=session)
     return head, fitted

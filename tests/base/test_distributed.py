@@ -19,6 +19,7 @@ from src.base import distributed
 from src.base.batches import Batches, shuffle
 from src.training import fitting
 from src.training.checkpoints import Checkpoints
+from src.training.fitting import Session
 from src.training.loop import Loop, Recipe
 from src.training.optimizers import EPSILON, build_optimizer
 from src.training.parameter_groups import parameter_groups
@@ -246,9 +247,7 @@ def whole_run(folder: Path, dying: tuple[int, ...] = (), last: int = 0) -> dict[
         images(30, augment=augment(**EVERYTHING)),
         images(13, name="val"),
         Recipe(epochs=3, batch_size=8, schedule="cosine", **recipe),
-        seed=0,
-        advance=advance,
-        checkpoints=checkpoints,
+        session=Session(seed=0, advance=advance, checkpoints=checkpoints),
     )
     results = {"weights": model.state_dict(), "curve": fitted.curve, "scores": fitted.scores}
     return results | {"begun": begun, "steps": steps}

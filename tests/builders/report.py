@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from src.base.stage_records import StageRecord
 from src.evidence import answers, comparisons
 from src.interface import params
 from src.report import numbers
@@ -78,19 +79,35 @@ def search(trials, epochs):
     return pd.DataFrame(rows), pd.concat(curves), pd.DataFrame({"parameter": names[::-1], "importance": shares})
 
 
+VERSIONS = {"python": "3.11.2", "platform": "Linux", "torch": "2.15.0", "torchvision": "0.29.2", "numpy": "2.4.6"}
+MACHINE = {"device": "cpu (x86_64)", "threads": 2}
+
+
+def record(stage, seconds, memory=1210, versions=VERSIONS, **facts):
+    return StageRecord(
+        stage=stage, params={}, seconds=seconds, peak_memory_mb=memory, versions=dict(versions), facts=facts
+    )
+
+
 def records():
-    common = {"python": "3.11.2", "platform": "Linux", "torch": "2.15.0", "torchvision": "0.29.2", "numpy": "2.4.6"}
-    machine = {"device": "cpu (x86_64)", "threads": 2}
-    seconds = {"download": 3.2, "extract_features": 415.8, "baseline": 12.4, "tune_head": 88.0}
-    seconds |= {"train_frozen": 21.0, "finetune": 3475.5}
-    made = {stage: {"stage": stage, "seconds": s, "peak_memory_mb": 1210} | common for stage, s in seconds.items()}
-    for stage in list(made)[1:]:
-        made[stage] |= machine
-    made["download"] |= {"dataset": "cifar10", "source": None, "source_sha256": None}
-    made["extract_features"] |= {"images_per_second": 1250.4, "weights": "weights/pico.safetensors", "resolution": 64}
-    made["extract_features"] |= {"weights_sha256": "ab" * 32}
-    made["finetune"] |= {"images_per_second": 181.6}
-    return made
+    """data/runs/<stage>.json of the transfer study, by stage."""
+    found = [
+        record("download", 3.2, dataset="cifar10", source=None, source_sha256=None),
+        record(
+            "extract_features",
+            415.8,
+            images_per_second=1250.4,
+            weights="weights/pico.safetensors",
+            weights_sha256="ab" * 32,
+            resolution=64,
+            **MACHINE,
+        ),
+        record("baseline", 12.4, **MACHINE),
+        record("tune_head", 88.0, **MACHINE),
+        record("train_frozen", 21.0, **MACHINE),
+        record("finetune", 3475.5, images_per_second=181.6, **MACHINE),
+    ]
+    return {each.stage: each for each in found}
 
 
 def arm_predictions(arm, seeds, *, images=1000):
@@ -123,11 +140,12 @@ def arm_metrics(arm, seeds):
 
 def arm_run(arm, seeds):
     """As data/runs/scaling_ablation/<arm>.json."""
-    common = {"stage": f"scaling_ablation@{arm}", "device": "cpu (x86_64)", "threads": 2, "torch": "2.15.0"}
     seconds = [round(40.5 * len(arm) + seed, 1) for seed in seeds]
     speeds = {"training_images_per_second": 1000.4 / len(arm), "inference_images_per_second": 9000.4 / len(arm)}
-    timed = {"seconds": sum(seconds) + 10, "training_seconds": seconds, "images_per_second": 900.0, **speeds}
-    return common | {"seeds": list(seeds), "peak_memory_mb": 512.7} | timed
+    timed = {"training_seconds": seconds, "images_per_second": 900.0, **speeds}
+    return record(
+        f"scaling_ablation@{arm}", sum(seconds) + 10, 513, {"torch": "2.15.0"}, seeds=list(seeds), **timed, **MACHINE
+    )
 
 
 def arm_curve(arm, seeds, epochs):
@@ -162,7 +180,7 @@ def scaling(arms=ARMS, *, seeds=(0, 1, 2), epochs=4, trained=True):
         accuracies={arm: comparisons.seed_accuracies(arm_predictions(arm, seeds)) for arm in arms},
         curves={arm: arm_curve(arm, seeds, epochs) for arm in arms},
         search=chosen | {"candidates": 5} | scores,
-        search_run={"stage": "scaling_search", "seconds": 77.0, "peak_memory_mb": 640, "device": "cpu (x86_64)"},
+        search_run=record("scaling_search", 77.0, 640, {}, device="cpu (x86_64)"),
         coefficients=chosen | {"chosen_by": "validation" if trained else "paper"},
         candidates=candidates(trained=trained),
     )

@@ -18,9 +18,9 @@ from src.interface import params
 from src.interface.params import Augment, Finetune, Scaling
 from src.interface.params import Backbone as BackboneSettings
 from src.models.backbones import Backbone, load_backbone
-from src.models.heads import build_head, join
+from src.models.heads import Head, build_head, join
 from src.training import fitting
-from src.training.fitting import Fitted
+from src.training.fitting import Fitted, Session
 from src.training.loop import Recipe
 from src.training.optimizers import EPSILON, build_optimizer
 from src.training.parameter_groups import parameter_groups
@@ -33,8 +33,9 @@ EVERYTHING = {
 }  # and the policy, which a test names beside it
 PICO = "efficientnet_pico"
 SHIPPED = Path(__file__).parents[2] / "weights/efficientnet_pico_tinyimagenet64.safetensors"
-CHOSEN = {"classifier": "deep", "dropout": 0.3, "learning_rate": 0.005, "weight_decay": 0.01, "optimizer": "adamw"}
-CHOSEN |= {"schedule": "cosine"}
+CHOSEN = Head(
+    learning_rate=0.005, weight_decay=0.01, dropout=0.3, optimizer="adamw", schedule="cosine", classifier="deep"
+)
 
 
 def augment(*, policy: str = "none", **on: float) -> Augment:
@@ -143,7 +144,7 @@ def fit(
 ) -> Fitted:
     built = build_optimizer(optimizer, parameter_groups(model, "head", lr=lr, weight_decay=0.01), epsilon=EPSILON)
     settings = Recipe(**({"epochs": 3, "batch_size": 8, "schedule": "cosine"} | recipe))
-    return fitting.fit(model, built, train, val, settings, seed=seed, advance=quiet)
+    return fitting.fit(model, built, train, val, settings, session=Session(seed=seed, advance=quiet))
 
 
 def finetune_settings(**changes: Any) -> Finetune:

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from src.base import artifacts
-from src.base.stage_records import StageRecord
+from src.base.stage_records import Recorder
 from src.interface import params, tracking
 
 ROOT = Path(__file__).parents[2]
@@ -35,8 +35,8 @@ def config() -> params.Params:
     return params.load(ROOT / "params.yaml")
 
 
-def record(stage: str) -> StageRecord:
-    return StageRecord(stage, {"lr": 0.1})
+def record(stage: str) -> Recorder:
+    return Recorder(stage, {"lr": 0.1})
 
 
 def work(run: tracking.Run, trials: int = 2) -> None:
@@ -360,11 +360,11 @@ STAGE = """
 import sys, time
 from src.base import artifacts
 from src.interface import params, tracking
-from src.base.stage_records import StageRecord
+from src.base.stage_records import Recorder
 import mlflow, sqlalchemy  # a server is not to blame for the seconds that this takes
 cfg = params.load(sys.argv[1])
 began = time.monotonic()
-record = StageRecord("finetune", {})
+record = Recorder("finetune", {})
 with tracking.stage(record, cfg) as run:
     for number in range(5):
         run.trial(number, {"a": 1}, {"b": 2.0})

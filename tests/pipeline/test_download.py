@@ -58,9 +58,9 @@ def test_the_stage_writes_the_splits_the_counts_and_the_record(tmp_path: Path) -
     found = artifacts.read_json("metrics/download.json")
     assert {name: found[name]["images"] for name in SPLITS} == {"train": 6, "val": 2, "test": 4}
     assert found["across"]["train_test"] + found["across"]["val_test"] == 1
-    record = artifacts.read_json("data/runs/download.json")
-    assert record["source"] == str(tmp_path / "my photos.zip")
-    assert record["source_sha256"] == hashlib.sha256((tmp_path / "my photos.zip").read_bytes()).hexdigest()
+    facts = artifacts.read_json("data/runs/download.json")["facts"]
+    assert facts["source"] == str(tmp_path / "my photos.zip")
+    assert facts["source_sha256"] == hashlib.sha256((tmp_path / "my photos.zip").read_bytes()).hexdigest()
     splits = {name: load_split(f"data/images/{name}.pt") for name in SPLITS}
     assert splitting.describe(splits) == found
 

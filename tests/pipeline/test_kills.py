@@ -15,6 +15,7 @@ import torch
 from src.base import artifacts
 from src.training import fitting
 from src.training.checkpoints import Checkpoints
+from src.training.fitting import Session
 from src.training.loop import Recipe
 from src.training.optimizers import EPSILON, build_optimizer
 from src.training.parameter_groups import parameter_groups
@@ -49,9 +50,7 @@ def train(folder: Path, *, last: int | None = None) -> None:
         images(32),
         images(16, name="val"),
         recipe,
-        seed=0,
-        advance=advance,
-        checkpoints=Checkpoints(folder),
+        session=Session(seed=0, advance=advance, checkpoints=Checkpoints(folder)),
     )
     artifacts.save(fitting.weights(model), folder / "weights.pt")
     artifacts.write_csv(fitted.curve, folder / "curve.csv")
@@ -69,7 +68,9 @@ def test_training_killed_in_an_epoch_goes_on_in_another_process_to_the_same_byte
     tmp_path: Path, threads: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
-    script = f"from pathlib import Path; from tests.pipeline.test_kills import train; train(Path({str(killed)!r}), last=6)"
+    script = (
+        f"from pathlib import Path; from tests.pipeline.test_kills import train; train(Path({str(killed)!r}), last=6)"
+    )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT)
     assert done.returncode == -signal.SIGKILL
     assert not (killed / "weights.pt").exists()

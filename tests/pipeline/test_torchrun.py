@@ -83,7 +83,7 @@ def test_two_processes_do_the_work_of_one_and_the_first_writes_it_down(one: Repo
     lines = [line.partition(":")[2] for line in two.output.splitlines() if line.startswith("finetune: epoch ")]
     assert [line.split()[:4] for line in lines] == [["epoch", str(n), "of", f"{EPOCHS}:"] for n in range(1, EPOCHS + 1)]
     record = {
-        name: json.loads((study.folder / "data/runs/finetune.json").read_text())
+        name: json.loads((study.folder / "data/runs/finetune.json").read_text())["facts"]
         for name, study in (("one", one), ("two", two.repository))
     }
     assert (record["one"]["processes"], record["two"]["processes"]) == (1, 2)

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 from functools import cache
 
 import pandas as pd
@@ -12,7 +13,19 @@ from scipy.stats import binomtest
 from src.evidence import answers, intervals
 from src.report import answer, contents, numbers, pages, provenance
 from src.report.study import LABELS
-from tests.builders.report import HUNDRED, METHODS, NAMES, SIZES, Document, plain, predictions, records, study
+from tests.builders.report import (
+    HUNDRED,
+    METHODS,
+    NAMES,
+    SIZES,
+    VERSIONS,
+    Document,
+    plain,
+    predictions,
+    record,
+    records,
+    study,
+)
 
 
 @cache
@@ -153,7 +166,8 @@ def test_a_warning_names_test_images_that_are_in_train_and_only_then():
 
 def test_a_warning_names_what_differed_between_stages():
     made = records()
-    made["finetune"] |= {"device": "NVIDIA H200", "torch": "2.16.0", "threads": 1}
+    versions = VERSIONS | {"torch": "2.16.0"}
+    made["finetune"] = record("finetune", 3475.5, versions=versions, device="NVIDIA H200", threads=1)
     device, threads, torch_version = provenance.version_warnings(made)
     assert (
         "different device: cpu (x86_64) in extract_features, baseline, tune_head, train_frozen; NVIDIA H200 in finetune"
@@ -182,7 +196,7 @@ SECTIONS = {"lr": 0.0021, "finetune": {"epochs": 3}, "scaling_arms": {"width": {
 )
 def test_a_record_of_other_values_than_the_reports_own_is_refused(sections, line):
     """What changes between a stage's end and DVC's look at params.yaml is filed under values that it did not have."""
-    made = {stage: {"params": values} for stage, values in MADE.items()}
+    made = {stage: replace(record(stage, 1.0), params=values) for stage, values in MADE.items()}
     provenance.require_same_settings(made, SECTIONS)
     with pytest.raises(ValueError, match=re.escape(line)):
         provenance.require_same_settings(made, SECTIONS | contents)

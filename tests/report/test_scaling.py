@@ -1,6 +1,6 @@
 """The report's part on scaling: its numbers are the stages', it claims what is settled, and any set of arms has one."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from statistics import fmean
 
 import pytest
@@ -67,7 +67,7 @@ def test_every_number_of_the_arms_is_the_one_that_the_stages_left():
     reached = {row[0]: row[1:] for row in page.table("What it reached")[1:]}
     assert list(scale) == list(reached) == list(ARMS)
     for arm in ARMS:
-        found, run = arm_metrics(arm, SEEDS), arm_run(arm, SEEDS)
+        found, run = arm_metrics(arm, SEEDS), arm_run(arm, SEEDS).facts
         costs = [thousands(found[key]) for key in ("resolution", "parameters", "activations", "multiply_adds")]
         times = "1.00" if arm == "baseline" else "4.00"
         assert scale[arm] == [f"{found['depth']:.2f}", f"{found['width']:.2f}", *costs, times]
@@ -223,7 +223,8 @@ def test_seeds_without_spread_have_no_p_value():
 
 def test_an_arm_that_was_not_timed_has_empty_cells_and_stays_in_the_figure():
     found = scaling(("baseline", "depth"))
-    untimed = {key: value for key, value in found.runs["depth"].items() if key != "training_seconds"}
+    timed = found.runs["depth"]
+    untimed = replace(timed, facts={key: value for key, value in timed.facts.items() if key != "training_seconds"})
     page = page_of(replace(found, runs=found.runs | {"depth": untimed}))
     assert page.table("What it reached")[2][4] == ""
     assert page.table("Points of mean test accuracy")[2][2] == ""
@@ -272,7 +273,7 @@ def test_only_the_arms_that_params_name_are_read(tmp_path, trained):
     paths = {key: tmp_path / key for key in ("metrics", "runs", "predictions", "curves")}
     for arm in (*ARMS, "dropped"):
         artifacts.write_json(arm_metrics(arm, SEEDS), paths["metrics"] / f"{arm}.json")
-        artifacts.write_json(arm_run(arm, SEEDS), paths["runs"] / f"{arm}.json")
+        artifacts.write_json(asdict(arm_run(arm, SEEDS)), paths["runs"] / f"{arm}.json")
         artifacts.save(arm_predictions(arm, SEEDS), paths["predictions"] / f"{arm}.pt")
         artifacts.write_csv(arm_curve(arm, SEEDS, 4), paths["curves"] / f"{arm}.csv")
     expected = scaling(trained=trained)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src.scaling import seeds
-from src.scaling.seeds import Result
+from src.scaling.seeds import SeedResult
 from src.training import metrics
 
 
@@ -25,19 +25,19 @@ def answers(labels: Sequence[int], *, odds: float = 1.0) -> Tensor:
 
 LABELS = {"val": torch.tensor([0, 1, 2, 0]), "test": torch.tensor([0, 1, 2, 0, 1])}
 MACHINE = {"precision": "float32", "processes": 2}
-RESULTS: dict[int, Result] = {
-    3: {
-        "curve": curve(0.25, 0.5),
-        "best_epoch": 2,
-        "logits": {"val": answers([0, 1, 0, 1], odds=2), "test": answers([0, 1, 2, 0, 0], odds=2)},
-        "machine": {"images_per_second": 100.0, "compiled": False, **MACHINE},
-    },
-    1: {
-        "curve": curve(0.25, 0.48, 0.5),
-        "best_epoch": 3,
-        "logits": {"val": answers([0, 1, 2, 1], odds=6), "test": answers([0, 0, 0, 0, 0], odds=6)},
-        "machine": {"images_per_second": 300.0, "compiled": False, **MACHINE},
-    },
+RESULTS: dict[int, SeedResult] = {
+    3: SeedResult(
+        curve=curve(0.25, 0.5),
+        best_epoch=2,
+        logits={"val": answers([0, 1, 0, 1], odds=2), "test": answers([0, 1, 2, 0, 0], odds=2)},
+        machine={"images_per_second": 100.0, "compiled": False, **MACHINE},
+    ),
+    1: SeedResult(
+        curve=curve(0.25, 0.48, 0.5),
+        best_epoch=3,
+        logits={"val": answers([0, 1, 2, 1], odds=6), "test": answers([0, 0, 0, 0, 0], odds=6)},
+        machine={"images_per_second": 300.0, "compiled": False, **MACHINE},
+    ),
 }
 
 
@@ -94,7 +94,7 @@ def test_predictions_are_of_validation_and_test_alone_a_column_per_seed() -> Non
     assert table["index"].tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 4]
     assert table["label"].tolist() == [0, 1, 2, 0, 0, 1, 2, 0, 1]
     for seed, result in RESULTS.items():
-        expected = torch.cat([result["logits"]["val"], result["logits"]["test"]])
+        expected = torch.cat([result.logits["val"], result.logits["test"]])
         assert torch.equal(table["logits"][f"seed {seed}"], expected)
 
 

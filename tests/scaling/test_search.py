@@ -18,6 +18,7 @@ from src.scaling.equations import PAPER, Coefficients
 from src.scaling.grid import Candidate, candidates
 from src.scaling.networks import Model, Plan, scaled
 from src.scaling.search import JOURNAL, Row
+from src.training.fitting import Session
 from tests.builders.small import EVERYTHING, Killed, augment, images, killer, quiet, same_state, scaling_settings
 
 COUNT, EPOCHS, STEPS = 20, 2, 3  # training images, and steps of an epoch in batches of 8
@@ -53,7 +54,9 @@ def searched(
     advance: Callable[[int], None] = quiet,
     settings: Scaling = SETTINGS,
 ) -> list[dict[str, float]]:
-    return search.train_candidates(networks, splits(), settings, epochs=EPOCHS, seed=0, folder=folder, advance=advance)
+    return search.train_candidates(
+        networks, splits(), settings, epochs=EPOCHS, folder=folder, session=Session(seed=0, advance=advance)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +76,12 @@ def test_a_candidate_is_trained_from_scratch_at_its_resolution_and_judged_at_its
     for model, found in zip(NETWORKS, undisturbed[0], strict=True):
         data = splits(model.resolution)
         fitted = training.fit(
-            model.build(seed=0), data["train"], data["val"], SETTINGS, epochs=EPOCHS, seed=0, advance=quiet
+            model.build(seed=0),
+            data["train"],
+            data["val"],
+            SETTINGS,
+            epochs=EPOCHS,
+            session=Session(seed=0, advance=quiet),
         )
         assert found == {"val_accuracy": fitted.scores["accuracy"], "val_loss": fitted.scores["loss"]}
     assert len({score["val_loss"] for score in undisturbed[0]}) == 3

@@ -17,8 +17,9 @@ from src.models import cost
 from src.scaling import arms, seeds, training
 from src.scaling.equations import PAPER
 from src.scaling.networks import Model
-from src.scaling.seeds import Result, SeedRuns
+from src.scaling.seeds import SeedResult, SeedRuns
 from src.training import fitting, metrics
+from src.training.fitting import Session
 from src.training.loop import Recipe
 from src.training.optimizers import build_optimizer
 from src.training.parameter_groups import parameter_groups
@@ -75,17 +76,17 @@ def runs(folder: Path, model: Model = SMALL, *, seeds: Sequence[int] = (0, 1), *
     return SeedRuns(model=model, seeds=seeds, folder=folder, label="scaling_ablation@x", **plain | others)
 
 
-def equal(first: Mapping[int, Result], second: Mapping[int, Result]) -> bool:
+def equal(first: Mapping[int, SeedResult], second: Mapping[int, SeedResult]) -> bool:
     """The same seeds, curves, best epochs, and bits of logits; speed may differ."""
     return list(first) == list(second) and all(
-        same_state(first[seed]["logits"], second[seed]["logits"])
-        and all(first[seed][key] == second[seed][key] for key in ("curve", "best_epoch"))
+        same_state(first[seed].logits, second[seed].logits)
+        and all(getattr(first[seed], key) == getattr(second[seed], key) for key in ("curve", "best_epoch"))
         for seed in first
     )
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Result]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, SeedResult]:
     """Two seeds that nobody stopped."""
     return runs(tmp_path_factory.mktemp("undisturbed")).run(quiet)
 
@@ -95,30 +96,30 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_run_is_a_function_of_its_seed_and_leaves_one_file(
-    undisturbed: dict[int, Result], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    undisturbed: dict[int, SeedResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Not of the other seeds, of their order, or of what the splits were seeded with."""
     others = runs(tmp_path, seeds=(1, 0), splits=splits(seed=5)).run(quiet)
     assert equal(dict(sorted(others.items())), undisturbed)
     assert list(others) == [1, 0]
-    assert not torch.equal(others[0]["logits"]["test"], others[1]["logits"]["test"])
+    assert not torch.equal(others[0].logits["test"], others[1].logits["test"])
     assert names(tmp_path) == ["seed_0.pt", "seed_1.pt"], "states of finished seeds are in the way"
     assert "scaling_ablation@x, seed 1" in capsys.readouterr().out
     for result in others.values():
-        assert {name: tuple(logits.shape) for name, logits in result["logits"].items()} == {
+        assert {name: tuple(logits.shape) for name, logits in result.logits.items()} == {
             "val": (12, 4),
             "test": (9, 4),
         }
-        assert [row["epoch"] for row in result["curve"]] == [1, 2]
-        best = max(result["curve"], key=lambda row: (row["val_accuracy"], -row["val_loss"]))
-        assert result["best_epoch"] == best["epoch"]
-        found = metrics.score(result["logits"]["val"], splits()["val"].labels)
+        assert [row["epoch"] for row in result.curve] == [1, 2]
+        best = max(result.curve, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
+        assert result.best_epoch == best["epoch"]
+        found = metrics.score(result.logits["val"], splits()["val"].labels)
         assert found == pytest.approx({"accuracy": best["val_accuracy"], "loss": best["val_loss"]}), (
             "not the best epoch"
         )
 
 
-def test_a_finished_seed_is_loaded_and_not_trained_again(undisturbed: dict[int, Result], tmp_path: Path) -> None:
+def test_a_finished_seed_is_loaded_and_not_trained_again(undisturbed: dict[int, SeedResult], tmp_path: Path) -> None:
     told: list[int] = []
     first = runs(tmp_path, seeds=(0,))
     assert (first.images, first.done) == (SEED_IMAGES, 0)
@@ -135,7 +136,7 @@ def test_a_finished_seed_is_loaded_and_not_trained_again(undisturbed: dict[int, 
 
 @pytest.mark.parametrize("killed_after", [1, STEPS, STEPS + 2, 2 * STEPS, 2 * STEPS + 1, 4 * STEPS])
 def test_a_run_killed_within_a_seed_goes_on_to_the_same_bits(
-    undisturbed: dict[int, Result], tmp_path: Path, killed_after: int
+    undisturbed: dict[int, SeedResult], tmp_path: Path, killed_after: int
 ) -> None:
     with pytest.raises(Killed):
         runs(tmp_path).run(killer(killed_after))
@@ -163,7 +164,7 @@ class Torn(ImageBatches):
 
 
 def test_a_run_killed_while_test_is_predicted_trains_no_further_step(
-    undisturbed: dict[int, Result], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    undisturbed: dict[int, SeedResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = splits()
     torn = whole | {"test": Torn(**vars(whole["test"]))}
@@ -245,14 +246,16 @@ def test_fit_trains_all_of_the_network_as_the_settings_say() -> None:
         **{"clip_norm": 0.5, "warmup_fraction": 0.3, "learning_rate": 0.02, "weight_decay": 0.3},
     )
     data, ours, theirs = splits(), convolutional(), convolutional()
-    fitted = training.fit(ours, data["train"], data["val"], settings, epochs=3, seed=7, advance=quiet)
+    fitted = training.fit(ours, data["train"], data["val"], settings, epochs=3, session=Session(seed=7, advance=quiet))
     recipe = Recipe(
         **{"epochs": 3, "batch_size": 8, "schedule": "exponential", "warmup_epochs": 0.3 * 3, "label_smoothing": 0.1},
         **{"ema_decay": 0.9, "clip_norm": 0.5},
     )
     groups = parameter_groups(theirs, "network", lr=0.02, weight_decay=0.3)
     optimizer = build_optimizer("rmsprop", groups, epsilon=0.1)
-    expected = fitting.fit(theirs, optimizer, data["train"], data["val"], recipe, seed=7, advance=quiet)
+    expected = fitting.fit(
+        theirs, optimizer, data["train"], data["val"], recipe, session=Session(seed=7, advance=quiet)
+    )
     assert same_state(ours.state_dict(), theirs.state_dict())
     assert fitted.curve == expected.curve
     untouched = convolutional().state_dict()
@@ -264,7 +267,9 @@ def test_the_warm_up_is_its_fraction_of_all_steps(fraction: float, steps: int) -
     """12 steps; the curve has the rate of each epoch's last."""
     data, settings = splits(), scaling_settings(warmup_fraction=fraction, schedule="constant")
     network = convolutional()
-    fitted = training.fit(network, data["train"], data["val"], settings, epochs=4, seed=0, advance=quiet)
+    fitted = training.fit(
+        network, data["train"], data["val"], settings, epochs=4, session=Session(seed=0, advance=quiet)
+    )
     rates = [row["network_lr"] for row in fitted.curve]
     assert rates == pytest.approx([0.01 * min(1.0, last / max(1, steps)) for last in (3, 6, 9, 12)])
 
@@ -272,7 +277,7 @@ def test_the_warm_up_is_its_fraction_of_all_steps(fraction: float, steps: int) -
 def test_the_paper_style_recipe_learns_32_noise_images_by_heart() -> None:
     data = images(32)
     settings = scaling_settings(optimizer="rmsprop", schedule="exponential", learning_rate=0.02, batch_size=16)
-    fitted = training.fit(convolutional(), data, data, settings, epochs=40, seed=0, advance=quiet)
+    fitted = training.fit(convolutional(), data, data, settings, epochs=40, session=Session(seed=0, advance=quiet))
     assert fitted.scores["accuracy"] == 1.0
     assert fitted.curve[-1]["train_loss"] < 0.1
 

@@ -14,7 +14,7 @@ from src.base.batches import shuffle
 from src.models.heads import build_head
 from src.training import fitting
 from src.training.averaging import MovingAverage
-from src.training.fitting import Fitted
+from src.training.fitting import Fitted, Session
 from src.training.loop import Recipe
 from src.training.metrics import score
 from src.training.schedules import learning_rate_factor
@@ -192,7 +192,7 @@ def test_clipping_bounds_the_step_and_a_high_bound_changes_nothing() -> None:
         nn.init.zeros_(model[0].bias)
         optimizer = torch.optim.SGD([{"params": list(model.parameters()), "name": "head", "initial_lr": 1.0}], lr=1.0)
         recipe = Recipe(epochs=1, batch_size=8, schedule="constant", clip_norm=bound)
-        fitted = fitting.fit(model, optimizer, data, data, recipe, seed=0, advance=quiet)
+        fitted = fitting.fit(model, optimizer, data, data, recipe, session=Session(seed=0, advance=quiet))
         moved[bound] = (torch.cat([p.detach().flatten() for p in model.parameters()]), fitted.curve[0]["gradient_norm"])
     assert moved[0.01][0].norm().item() == pytest.approx(0.01, rel=1e-3)
     assert torch.equal(moved[1e6][0], moved[0.0][0])
@@ -203,7 +203,7 @@ def test_the_rates_in_the_curve_are_the_peak_times_the_schedule_for_head_and_bac
     settings = finetune_settings(epochs=4)
     model, data = convolutional(), images(30)
     optimizer = finetuning.optimizer(model, settings, lr=0.003)
-    fitted = fitting.fit(model, optimizer, data, data, Recipe.of(settings), seed=0, advance=quiet)
+    fitted = fitting.fit(model, optimizer, data, data, Recipe.of(settings), session=Session(seed=0, advance=quiet))
     last_steps = [4 * epoch - 1 for epoch in range(1, 5)]
     factors = [learning_rate_factor("cosine", step, total=16, warmup=4) for step in last_steps]
     assert [row["head_lr"] for row in fitted.curve] == pytest.approx([0.003 * factor for factor in factors])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from src.models.heads import build_head
 from src.training import fitting
 from src.training.checkpoints import Checkpoints
-from src.training.fitting import Fitted
+from src.training.fitting import Fitted, Session
 from src.training.loop import Recipe
 from src.training.optimizers import EPSILON, build_optimizer
 from src.training.parameter_groups import parameter_groups
@@ -48,9 +48,7 @@ def run(
             train,
             val,
             Recipe(**(settings | recipe)),
-            seed=0,
-            advance=advance,
-            checkpoints=Checkpoints(folder),
+            session=Session(seed=0, advance=advance, checkpoints=Checkpoints(folder)),
         )
     except Killed:
         return model.state_dict(), None

@@ -1,6 +1,6 @@
 """Fine-tuning: how the network, its optimizer and its recipe come from what the search found and params.yaml asks."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,11 +13,12 @@ from torchvision.ops import StochasticDepth
 from src.base.randomness import seed_of
 from src.interface.params import Finetune
 from src.models.heads import build_head
+from src.training.fitting import Session
 from src.training.loop import Recipe
 from src.transfer import finetuning
-from tests.builders.small import convolutional, finetune_settings, images, load, quiet, same_state
+from tests.builders.small import CHOSEN, convolutional, finetune_settings, images, load, quiet, same_state
 
-BEST = {"classifier": "deep", "dropout": 0.1}
+BEST = replace(CHOSEN, classifier="deep", dropout=0.1)
 CPU = torch.device("cpu")
 
 
@@ -116,7 +117,9 @@ def test_training_moves_the_lower_block_in_the_epochs_that_the_strategy_says(str
 
     note({})
     settings = finetune_settings(strategy=strategy, unfreeze_every=2, epochs=4, warmup_epochs=0)
-    fitted = finetuning.train(model, data, data, settings, lr=0.01, seed=0, advance=quiet, on_epoch=note)
+    fitted = finetuning.train(
+        model, data, data, settings, lr=0.01, session=Session(seed=0, advance=quiet, on_epoch=note)
+    )
     assert [not same_state(before, after) for before, after in pairwise(states)] == moved
     rates = {"0_lr", "3_lr", "head_lr"} if strategy == "layerwise" else {"backbone_lr", "head_lr"}
     assert {name for name in fitted.curve[0] if name.endswith("_lr")} == rates

@@ -1,6 +1,7 @@
 """The head search: drawn by trial, finished after a kill to the same bytes, and judged on validation."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch.nn.functional as F
 
 from src.base.randomness import generator
 from src.interface.params import TuneHead
+from src.models.heads import Head
+from src.training.fitting import Session
 from src.transfer import head_search
 from src.transfer.feature_batches import FeatureBatches
 from src.transfer.head_training import fit_head
@@ -45,17 +48,22 @@ def run(journal: Path, sampler: str = "random", trials: int = TRIALS, seed: int 
         settings(sampler, trials),
         features(48, "train"),
         features(40, "val"),
-        seed=seed,
         journal=journal,
-        advance=images.append,
+        session=Session(seed=seed, advance=images.append),
     )
     assert sum(images) == 2 * 48 * (trials - before)
     return found
 
 
 def trial(number: int, accuracy: float, loss: float = 1.0, **head: Any) -> head_search.Trial:
-    drawn = {name: getattr(settings(), name)[0] for name in head_search.HYPERPARAMETERS} | head
-    return {"trial": number, "head": drawn, "best_epoch": 1, "val_accuracy": accuracy, "val_loss": loss, "curve": []}
+    drawn = Head(**{name: getattr(settings(), name)[0] for name in head_search.HYPERPARAMETERS} | head)
+    return head_search.Trial(trial=number, head=drawn, best_epoch=1, curve=[], val_accuracy=accuracy, val_loss=loss)
+
+
+def read(journal: bytes, folder: Path) -> list[head_search.Trial]:
+    """The trials of a journal."""
+    (folder / "read.jsonl").write_bytes(journal)
+    return head_search.finished(folder / "read.jsonl")
 
 
 @pytest.fixture(scope="module", params=["random", "tpe"])
@@ -75,19 +83,20 @@ def test_a_search_that_was_killed_goes_on_to_the_same_bytes(
     journal.write_bytes(b"".join(lines[:kept]) + b"".join(lines[kept : kept + 1])[:torn])
     trials = run(journal, sampler)
     assert journal.read_bytes() == expected
-    assert trials == [json.loads(line) for line in lines]
-    assert head_search.best_of(trials) == head_search.best_of([json.loads(line) for line in lines])
+    assert [asdict(trial) for trial in trials] == [json.loads(line) for line in lines]
+    assert head_search.best_of(trials) == head_search.best_of(read(expected, tmp_path))
 
 
-def test_a_draw_is_a_function_of_the_seed_and_of_the_finished_trials(undisturbed: tuple[str, bytes]) -> None:
+def test_a_draw_is_a_function_of_the_seed_and_of_the_finished_trials(
+    undisturbed: tuple[str, bytes], tmp_path: Path
+) -> None:
     sampler, journal = undisturbed
-    trials = [json.loads(line) for line in journal.splitlines()]
+    trials = read(journal, tmp_path)
     for number in (0, 3, 12):
         again = head_search.draw(settings(sampler), trials[:number], seed=0)
-        assert again == trials[number]["head"]
-        assert list(again) == list(head_search.HYPERPARAMETERS)
+        assert again == trials[number].head
     others = [head_search.draw(settings(sampler), trials[:3], seed=seed) for seed in range(1, 6)]
-    assert any(other != trials[3]["head"] for other in others)
+    assert any(other != trials[3].head for other in others)
 
 
 def test_random_draws_do_not_look_at_results_and_tpe_does() -> None:
@@ -108,7 +117,7 @@ def test_random_draws_do_not_look_at_results_and_tpe_does() -> None:
 
 def test_tpe_draws_more_of_what_did_well() -> None:
     rows = [trial(n, 0.9 if n % 4 == 0 else 0.2, optimizer="sgd" if n % 4 == 0 else "adamw") for n in range(24)]
-    drawn = [head_search.draw(settings("tpe"), rows, seed=seed)["optimizer"] for seed in range(20)]
+    drawn = [head_search.draw(settings("tpe"), rows, seed=seed).optimizer for seed in range(20)]
     assert drawn.count("sgd") > 12
 
 
@@ -116,25 +125,24 @@ def test_random_draws_cover_every_value_and_do_not_repeat_one_sequence() -> None
     rows = [trial(n, 0.5) for n in range(60)]
     drawn = [head_search.draw(settings(), rows[:number], seed=0) for number in range(60)]
     for name in head_search.HYPERPARAMETERS:
-        assert {head[name] for head in drawn} == set(getattr(settings(), name))
-    assert len({tuple(head.values()) for head in drawn}) > 30
+        assert {getattr(head, name) for head in drawn} == set(getattr(settings(), name))
+    assert len(set(drawn)) > 30
     assert [*drawn[:8]] != [*drawn[8:16]]
 
 
-def test_a_trial_is_a_head_trained_with_what_was_drawn(undisturbed: tuple[str, bytes]) -> None:
-    row = json.loads(undisturbed[1].splitlines()[4])
+def test_a_trial_is_a_head_trained_with_what_was_drawn(undisturbed: tuple[str, bytes], tmp_path: Path) -> None:
+    row = read(undisturbed[1], tmp_path)[4]
     _, fitted = fit_head(
-        row["head"],
+        row.head,
         features(48, "train"),
         features(40, "val"),
         epochs=2,
         batch_size=16,
-        seed=0,
-        advance=lambda count: None,
+        session=Session(seed=0, advance=lambda count: None),
     )
-    assert row["curve"] == fitted.curve
-    assert row["best_epoch"] == fitted.best_epoch
-    assert (row["val_accuracy"], row["val_loss"]) == (fitted.scores["accuracy"], fitted.scores["loss"])
+    assert row.curve == fitted.curve
+    assert row.best_epoch == fitted.best_epoch
+    assert (row.val_accuracy, row.val_loss) == (fitted.scores["accuracy"], fitted.scores["loss"])
 
 
 def test_more_trials_begin_with_the_same_ones(undisturbed: tuple[str, bytes], tmp_path: Path) -> None:
@@ -144,13 +152,13 @@ def test_more_trials_begin_with_the_same_ones(undisturbed: tuple[str, bytes], tm
 
 
 def test_the_best_trial_has_the_highest_accuracy_then_the_lowest_loss_then_comes_first() -> None:
-    assert head_search.best_of([trial(0, 0.5, 0.1), trial(1, 0.6, 2.0), trial(2, 0.4, 0.0)])["trial"] == 1
-    assert head_search.best_of([trial(0, 0.6, 1.0), trial(1, 0.6, 0.5), trial(2, 0.6, 0.7)])["trial"] == 1
-    assert head_search.best_of([trial(0, 0.1, 1.0), trial(1, 0.6, 0.5), trial(2, 0.6, 0.5)])["trial"] == 1
+    assert head_search.best_of([trial(0, 0.5, 0.1), trial(1, 0.6, 2.0), trial(2, 0.4, 0.0)]).trial == 1
+    assert head_search.best_of([trial(0, 0.6, 1.0), trial(1, 0.6, 0.5), trial(2, 0.6, 0.7)]).trial == 1
+    assert head_search.best_of([trial(0, 0.1, 1.0), trial(1, 0.6, 0.5), trial(2, 0.6, 0.5)]).trial == 1
 
 
-def test_importances_share_one_whole_and_come_in_order(undisturbed: tuple[str, bytes]) -> None:
-    trials = [json.loads(line) for line in undisturbed[1].splitlines()]
+def test_importances_share_one_whole_and_come_in_order(undisturbed: tuple[str, bytes], tmp_path: Path) -> None:
+    trials = read(undisturbed[1], tmp_path)
     shares = head_search.importances(settings(), trials, seed=0)
     assert set(shares) == set(head_search.HYPERPARAMETERS)
     assert sum(shares.values()) == pytest.approx(1)
@@ -160,7 +168,7 @@ def test_importances_share_one_whole_and_come_in_order(undisturbed: tuple[str, b
 
 def test_the_hyperparameter_that_decides_accuracy_has_all_the_importance() -> None:
     drawn = [head_search.draw(settings(), [trial(n, 0.5) for n in range(number)], seed=0) for number in range(40)]
-    trials = [trial(n, 0.8 if head["classifier"] == "deep" else 0.3, **head) for n, head in enumerate(drawn)]
+    trials = [trial(n, 0.8 if head.classifier == "deep" else 0.3, **asdict(head)) for n, head in enumerate(drawn)]
     shares = head_search.importances(settings(), trials, seed=0)
     assert next(iter(shares)) == "classifier"
     assert shares["classifier"] > 0.9
@@ -177,8 +185,8 @@ def test_without_variance_every_importance_is_zero() -> None:
     )
 
 
-def test_the_tables_have_a_row_per_trial_and_a_row_per_epoch(undisturbed: tuple[str, bytes]) -> None:
-    trials = [json.loads(line) for line in undisturbed[1].splitlines()]
+def test_the_tables_have_a_row_per_trial_and_a_row_per_epoch(undisturbed: tuple[str, bytes], tmp_path: Path) -> None:
+    trials = read(undisturbed[1], tmp_path)
     rows, curves = head_search.trial_rows(trials), head_search.curve_rows(trials)
     assert [list(row) for row in rows] == [
         ["trial", "val_accuracy", "val_loss", "best_epoch", *head_search.HYPERPARAMETERS]

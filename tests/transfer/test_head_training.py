@@ -1,11 +1,13 @@
 """Training a head on cached features: it learns, it takes every hyperparameter, and it says how it went."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from src.base.randomness import generator
+from src.training.fitting import Session
 from src.transfer.feature_batches import FeatureBatches
 from src.transfer.head_training import fit_head
 from tests.builders.small import CHOSEN, features, quiet
@@ -18,13 +20,13 @@ def test_a_head_learns_32_features_by_heart() -> None:
         classes=tuple("abcd"),
         seed=0,
     )
-    _, fitted = fit_head(CHOSEN, noise, noise, epochs=60, batch_size=16, seed=0, advance=quiet)
+    _, fitted = fit_head(CHOSEN, noise, noise, epochs=60, batch_size=16, session=Session(seed=0, advance=quiet))
     assert fitted.scores["accuracy"] == 1.0
 
 
 def test_the_curve_has_the_columns_that_the_plots_read() -> None:
     data = features(12)
-    _, fitted = fit_head(CHOSEN, data, data, epochs=2, batch_size=4, seed=0, advance=quiet)
+    _, fitted = fit_head(CHOSEN, data, data, epochs=2, batch_size=4, session=Session(seed=0, advance=quiet))
     columns = ["epoch", "train_loss", "train_accuracy", "head_lr", "gradient_norm", "val_accuracy", "val_loss"]
     assert [sorted(row) for row in fitted.curve] == [sorted(columns)] * 2
     assert [row["epoch"] for row in fitted.curve] == [1, 2]
@@ -46,8 +48,8 @@ def test_the_curve_has_the_columns_that_the_plots_read() -> None:
 def test_every_hyperparameter_that_the_search_draws_changes_the_head(other: dict[str, Any]) -> None:
     data = features(24)
     heads = [
-        fit_head(chosen, data, data, epochs=4, batch_size=8, seed=0, advance=quiet)[0]
-        for chosen in (CHOSEN, CHOSEN, CHOSEN | other)
+        fit_head(chosen, data, data, epochs=4, batch_size=8, session=Session(seed=0, advance=quiet))[0]
+        for chosen in (CHOSEN, CHOSEN, replace(CHOSEN, **other))
     ]
     states = [torch.cat([value.double().flatten() for value in head.state_dict().values()]) for head in heads]
     assert torch.equal(states[0], states[1])
@@ -56,6 +58,8 @@ def test_every_hyperparameter_that_the_search_draws_changes_the_head(other: dict
 
 def test_progress_is_told_of_every_image_and_of_every_epoch() -> None:
     data, seen, rows = features(13), [], []
-    fitted = fit_head(CHOSEN, data, data, epochs=3, batch_size=4, seed=0, advance=seen.append, on_epoch=rows.append)[1]
+    fitted = fit_head(
+        CHOSEN, data, data, epochs=3, batch_size=4, session=Session(seed=0, advance=seen.append, on_epoch=rows.append)
+    )[1]
     assert sum(seen) == 3 * 13
     assert rows == fitted.curve

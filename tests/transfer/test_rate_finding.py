@@ -3,7 +3,7 @@
 import copy
 import math
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -201,7 +201,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     split = splits.Split(images=data.images, labels=data.labels, classes=data.classes)
     trained = build_head("deep", width=640, classes=4, dropout=0.3, seed=0)
     splits.save_split(split, "data/images/train.pt")
-    artifacts.write_json(CHOSEN, "models/best_head.json")
+    artifacts.write_json(asdict(CHOSEN), "models/best_head.json")
     artifacts.save(fitting.weights(trained), "models/frozen_head.pt")
     return tmp_path
 
