@@ -6,6 +6,8 @@ RECIPE ?=
 PIP := .venv/bin/python -m pip install --disable-pip-version-check
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := true
+# A process a core, each of one thread; what tests share is made once (tests/conftest.py).
+PYTEST := OMP_NUM_THREADS=1 python -m pytest -n logical --maxprocesses 4 --dist loadgroup
 
 .PHONY: help run study test test-all lint deps bench clean-resume known-recipe preflight
 
@@ -19,10 +21,10 @@ study: known-recipe .venv/.run-installed ## a whole study: RECIPE=name, a file o
 	@python -m recipes.run $(RECIPE)
 
 test: .venv/.dev-installed ## the fast tests
-	@python -m pytest
+	@$(PYTEST)
 
 test-all: test ## all tests: the fast ones, then the slow ones
-	@python -m pytest -m "slow and not gpu and not network"
+	@$(PYTEST) -m "slow and not gpu and not network"
 
 lint: .venv/.dev-installed ## style, formatting, types, and which room may import which
 	@ruff check .

@@ -8,10 +8,13 @@ from tests.builders.repository import ROOT, Repository
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several processes, one runs all tests of the sample: it is made once, and some edit it for a moment."""
+    """Of several processes, one runs all tests of the sample, which some edit for a moment, and one those of a file.
+
+    So each thing that is shared by tests is made once.
+    """
     for item in items:
-        if "sample" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("sample"))
+        shared = "sample" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("sample" if shared else item.path.name + item.path.parent.name))
 
 
 @pytest.fixture(scope="session")

@@ -199,7 +199,7 @@ def test_a_record_of_other_values_than_the_reports_own_is_refused(sections, line
     made = {stage: replace(record(stage, 1.0), params=values) for stage, values in MADE.items()}
     provenance.require_same_settings(made, SECTIONS)
     with pytest.raises(ValueError, match=re.escape(line)):
-        provenance.require_same_settings(made, SECTIONS | contents)
+        provenance.require_same_settings(made, SECTIONS | sections)
 
 
 @pytest.mark.parametrize("classes", [NAMES, HUNDRED], ids=["10 classes", "100 classes"])

@@ -277,8 +277,9 @@ def test_only_the_arms_that_params_name_are_read(tmp_path, trained):
         artifacts.save(arm_predictions(arm, SEEDS), paths["predictions"] / f"{arm}.pt")
         artifacts.write_csv(arm_curve(arm, SEEDS, 4), paths["curves"] / f"{arm}.csv")
     expected = scaling(trained=trained)
-    for key in ("search", "search_run", "coefficients"):
+    for key in ("search", "coefficients"):
         artifacts.write_json(getattr(expected, key), tmp_path / f"{key}.json")
+    artifacts.write_json(asdict(expected.search_run), tmp_path / "search_run.json")
     artifacts.write_csv(candidates(trained=trained), tmp_path / "candidates.csv")
     searched = {key: str(tmp_path / f"{key}.json") for key in ("search", "search_run", "coefficients")}
     found = read_scaling(
