@@ -9,7 +9,7 @@ from torch import nn
 
 from src.base import devices
 from src.interface import console
-from src.interface.params import AXES, Params
+from src.interface.params import OWN_ARMS, Params
 from src.models import cost
 from src.models.backbones import load_backbone
 from src.scaling import arms, grid, networks
@@ -79,9 +79,9 @@ def _scaling(cfg: Params, counts: dict[str, int]) -> dict[str, float]:
 def _relative_cost(cfg: Params, name: str) -> float:
     """Multiply-adds of an arm over the baseline's, roundings aside."""
     ablation = cfg.scaling_ablation
-    if name in AXES[1:]:
+    if name in OWN_ARMS[1:]:
         return {"multiply_adds": ablation.budget, "paper": 4.0}.get(ablation.match, 2**ablation.phi)
-    if name == AXES[0]:
+    if name == OWN_ARMS[0]:
         return 1.0
     baseline = Plan(depth=1.0, width=1.0, resolution=cfg.scaling.base_resolution, phi=None)
     models = (

@@ -27,17 +27,37 @@ COLOURS = ("Brightness", "Color", "Contrast", "Sharpness")
 # level from which on it inverts, 1 being white.
 WIDE_BINS = 31
 WIDE: dict[str, tuple[float, float] | None] = {
-    **{"Identity": None, "ShearX": (0.0, 0.99), "ShearY": (0.0, 0.99)},
-    **{"TranslateX": (0.0, 32.0), "TranslateY": (0.0, 32.0), "Rotate": (0.0, 135.0)},
-    **dict.fromkeys(COLOURS, (0.0, 0.99)),
-    **{"Posterize": (8.0, 2.0), "Solarize": (1.0, 0.0), "AutoContrast": None, "Equalize": None},
+    "Identity": None,
+    "ShearX": (0.0, 0.99),
+    "ShearY": (0.0, 0.99),
+    "TranslateX": (0.0, 32.0),
+    "TranslateY": (0.0, 32.0),
+    "Rotate": (0.0, 135.0),
+    "Brightness": (0.0, 0.99),
+    "Color": (0.0, 0.99),
+    "Contrast": (0.0, 0.99),
+    "Sharpness": (0.0, 0.99),
+    "Posterize": (8.0, 2.0),
+    "Solarize": (1.0, 0.0),
+    "AutoContrast": None,
+    "Equalize": None,
 }
 AUTO_BINS = 10
 AUTO: dict[str, tuple[float, float] | None] = {
-    **{"ShearX": (0.0, 0.3), "ShearY": (0.0, 0.3)},
-    **{"TranslateX": (0.0, 150 / 331), "TranslateY": (0.0, 150 / 331), "Rotate": (0.0, 30.0)},  # of the side
-    **dict.fromkeys(COLOURS, (0.0, 0.9)),
-    **{"Posterize": (8.0, 4.0), "Solarize": (1.0, 0.0), "AutoContrast": None, "Equalize": None, "Invert": None},
+    "ShearX": (0.0, 0.3),
+    "ShearY": (0.0, 0.3),
+    "TranslateX": (0.0, 150 / 331),  # of the side
+    "TranslateY": (0.0, 150 / 331),
+    "Rotate": (0.0, 30.0),
+    "Brightness": (0.0, 0.9),
+    "Color": (0.0, 0.9),
+    "Contrast": (0.0, 0.9),
+    "Sharpness": (0.0, 0.9),
+    "Posterize": (8.0, 4.0),
+    "Solarize": (1.0, 0.0),
+    "AutoContrast": None,
+    "Equalize": None,
+    "Invert": None,
 }
 OPERATIONS = (*WIDE, "Invert")
 # Added before a level is rounded down: less than the tables' finest steps, and more than rounding errors, which would
@@ -46,6 +66,7 @@ MARGIN = 2**-11
 SIGNED = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", *COLOURS)
 
 Step = tuple[str, float, int | None]  # operation, probability, which of its magnitudes
+# The paper's Table 7, a sub-policy a line; both its operations are applied in turn, each with its probability.
 CIFAR10: tuple[tuple[Step, ...], ...] = (
     (("Invert", 0.1, None), ("Contrast", 0.2, 6)),
     (("Rotate", 0.7, 2), ("TranslateX", 0.3, 9)),

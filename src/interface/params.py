@@ -26,7 +26,7 @@ BACKBONES = (
     *(f"efficientnet_b{i}" for i in range(8)),
     *("resnet18", "resnet50", "resnet152", "densenet201"),
 )
-AXES = ("baseline", "depth", "width", "resolution", "compound")
+OWN_ARMS = ("baseline", "depth", "width", "resolution", "compound")
 REFERENCES = (*BACKBONES, "small_cnn")
 DROPPING = ("dropout", "stochastic_depth")
 
@@ -218,13 +218,15 @@ class Params:
     scaling: Scaling
     scaling_search: ScalingSearch
     scaling_ablation: ScalingAblation
-    scaling_arms: dict[Literal[(*AXES, *REFERENCES)], Arm]  # type: ignore[valid-type]
+    scaling_arms: dict[Literal[(*OWN_ARMS, *REFERENCES)], Arm]  # type: ignore[valid-type]
     report: Report
 
     def __post_init__(self) -> None:
         for name, arm in self.scaling_arms.items():
             fixed = (
-                {"resolution": "the match decides it"} if name in AXES else dict.fromkeys(DROPPING, "it is published")
+                {"resolution": "the match decides it"}
+                if name in OWN_ARMS
+                else dict.fromkeys(DROPPING, "it is published")
             )
             for key, reason in fixed.items():
                 if getattr(arm, key) is not None:

@@ -6,6 +6,8 @@ from typing import Any
 
 NARROW = "\u202f"  # a narrow space that does not break
 
+MINUS = "\u2212"
+
 
 def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f}{NARROW}%"
@@ -38,9 +40,6 @@ def digits(number: float) -> str:
     if math.isnan(number):
         return ""
     return (count(round(number)) if abs(number) >= 100 else f"{number:#.3g}").replace("-", MINUS)
-
-
-MINUS = "\u2212"
 
 
 def points(fraction: float, digits: int = 1) -> str:

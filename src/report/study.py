@@ -13,6 +13,15 @@ from src.evidence.answers import Answers
 
 Json = Mapping[str, Any]
 
+LABELS = {
+    "untrained": "Untrained head",
+    "nearest_mean": "Nearest class mean",
+    "nearest_neighbours": "Nearest neighbours",
+    "frozen": "Trained head, frozen backbone",
+    "finetuned": "Fine-tuned network",
+}
+TRAINED = ("frozen", "finetuned")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingResults:
@@ -53,42 +62,6 @@ class ScalingResults:
         return {"scaling_search": self.search_run} | {f"scaling_ablation@{arm}": run for arm, run in self.runs.items()}
 
 
-def read_scaling(
-    arms: Iterable[str],
-    *,
-    metrics: str,
-    runs: str,
-    predictions: str,
-    curves: str,
-    search: str,
-    search_run: str,
-    coefficients: str,
-    candidates: str,
-) -> ScalingResults:
-    """Read the files of `arms`, which lie in the four folders named first, and the four files of the search."""
-    arms = list(arms)
-    return ScalingResults(
-        metrics={arm: artifacts.read_json(f"{metrics}/{arm}.json") for arm in arms},
-        runs={arm: stage_records.read(f"{runs}/{arm}.json") for arm in arms},
-        accuracies={arm: comparisons.seed_accuracies(artifacts.load(f"{predictions}/{arm}.pt")) for arm in arms},
-        curves={arm: pd.read_csv(f"{curves}/{arm}.csv") for arm in arms},
-        search=artifacts.read_json(search),
-        search_run=stage_records.read(search_run),
-        coefficients=artifacts.read_json(coefficients),
-        candidates=pd.read_csv(candidates),
-    )
-
-
-LABELS = {
-    "untrained": "Untrained head",
-    "nearest_mean": "Nearest class mean",
-    "nearest_neighbours": "Nearest neighbours",
-    "frozen": "Trained head, frozen backbone",
-    "finetuned": "Fine-tuned network",
-}
-TRAINED = ("frozen", "finetuned")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """Everything that the stages left.
@@ -114,3 +87,29 @@ class Study:
     trial_curves: pd.DataFrame
     importances: pd.DataFrame
     scaling: ScalingResults
+
+
+def read_scaling(
+    arms: Iterable[str],
+    *,
+    metrics: str,
+    runs: str,
+    predictions: str,
+    curves: str,
+    search: str,
+    search_run: str,
+    coefficients: str,
+    candidates: str,
+) -> ScalingResults:
+    """Read the files of `arms`, which lie in the four folders named first, and the four files of the search."""
+    arms = list(arms)
+    return ScalingResults(
+        metrics={arm: artifacts.read_json(f"{metrics}/{arm}.json") for arm in arms},
+        runs={arm: stage_records.read(f"{runs}/{arm}.json") for arm in arms},
+        accuracies={arm: comparisons.seed_accuracies(artifacts.load(f"{predictions}/{arm}.pt")) for arm in arms},
+        curves={arm: pd.read_csv(f"{curves}/{arm}.csv") for arm in arms},
+        search=artifacts.read_json(search),
+        search_run=stage_records.read(search_run),
+        coefficients=artifacts.read_json(coefficients),
+        candidates=pd.read_csv(candidates),
+    )

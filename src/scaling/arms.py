@@ -10,7 +10,7 @@ from src.interface.params import Arm, Scaling, ScalingAblation
 from src.models.references import build_reference
 from src.scaling import arithmetic
 from src.scaling.equations import Coefficients
-from src.scaling.matching import AXES, plan_arms
+from src.scaling.matching import OWN_ARMS, plan_arms
 from src.scaling.networks import Model, scaled
 
 
@@ -40,7 +40,7 @@ def specify(
     Raises:
         ValueError: a resolution below what the strides need, or a budget that not all axes can meet.
     """
-    if name in AXES:
+    if name in OWN_ARMS:
         return scaled(plan_arms(settings, ablation, coefficients, classes=classes)[name], settings, classes=classes)
     key = f"scaling_arms.{name}.resolution" if arm.resolution else "scaling.base_resolution"
     resolution = arm.resolution or settings.base_resolution

@@ -14,10 +14,14 @@ from src.scaling.arithmetic import check_resolution, suitable, total_stride
 from src.scaling.equations import Coefficients, factors
 from src.scaling.networks import Plan, cost_of
 
-AXES = ("baseline", "depth", "width", "resolution", "compound")
-SCALED = AXES[1:]
-TABLE_7 = {"depth": 4.0, "width": 2.0, "resolution": 2.0}  # of arXiv:1905.11946, and its compound model below
-TABLE_7_COMPOUND = {"depth": 1.4, "width": 1.2, "resolution": 1.3}
+OWN_ARMS = ("baseline", "depth", "width", "resolution", "compound")
+SCALED = OWN_ARMS[1:]
+FACTORS_OF_TABLE_7 = {
+    "depth": 4.0,
+    "width": 2.0,
+    "resolution": 2.0,
+}  # of arXiv:1905.11946
+COMPOUND_OF_TABLE_7 = {"depth": 1.4, "width": 1.2, "resolution": 1.3}
 TOLERANCE = 0.02  # of the budget, that an arm's cost may be off
 # Largest |log| of R or width over what the coefficients and phi say: as far as R itself may be rounded at S pixels, the
 # smallest base (from 1.25 S, between S and 1.5 S, to S), and as from 64 pixels to 80.
@@ -32,7 +36,7 @@ Point = Callable[[float], Plan]
 def plan_arms(
     scaling: Scaling, ablation: ScalingAblation, coefficients: Coefficients, *, classes: int
 ) -> dict[str, Plan]:
-    """The plans of all AXES, by `ablation.match`.
+    """The plans of all OWN_ARMS, by `ablation.match`.
 
     - multiply_adds: each scaled arm costs `ablation.budget` times the baseline, within TOLERANCE. Compound takes the
       suitable R and, at it, the phi of depth and width that meet the budget with R nearest to gamma**phi: layers,
@@ -52,8 +56,8 @@ def plan_arms(
         cost=cost_of(scaling, classes=classes),
     )
     if ablation.match == "paper":
-        plans = {axis: study.plan(**{axis: factor}) for axis, factor in TABLE_7.items()}
-        plans["compound"] = study.plan(**TABLE_7_COMPOUND)
+        plans = {axis: study.plan(**{axis: factor}) for axis, factor in FACTORS_OF_TABLE_7.items()}
+        plans["compound"] = study.plan(**COMPOUND_OF_TABLE_7)
     elif ablation.match == "phi":
         plans = _at_phi(study, ablation.phi)
     else:
@@ -119,6 +123,8 @@ def _compound(study: _Study, budget: float) -> Plan:
     growth = study.coefficients.growth
     if growth <= 1:
         return study.plan(phi=0.0)
+    # On the curve, cost grows as (alpha * beta^2 * gamma^2)^phi, roundings aside: phi = log(budget) / log(growth) meets
+    # the budget. First the curve's own phi is sought, then an R beside it, then a width beside it.
     curve = partial(_on_curve, study)
     ends = _around(study, budget, curve, low=0.0, high=_exponent(growth, budget))
     for plans in (_at_resolutions(study, budget, ends[0]), _at_widths(study, budget, ends[0])):

@@ -160,6 +160,8 @@ class Stepper:
         No pass has a single image, even where that makes one of them larger than the limit.
         """
         largest, smallest = -(-total // distributed.processes()), total // distributed.processes()
+        # ceil(largest / limit) passes are enough for the largest part; with more than smallest / SMALLEST_PART of them,
+        # a pass of the smallest would have a single image, whose variance batch normalisation would take to be 0.
         return max(1, min(-(-largest // self._limit(total)), smallest // SMALLEST_PART))
 
     def _share(self, sums: list[Tensor], gradients: list[Tensor]) -> None:
@@ -181,6 +183,7 @@ class Stepper:
             raise problem
         problem.__traceback__ = None  # its frames hold the tensors that did not fit
         reason = str(problem).strip().partition("\n")[0]
+        # Gradients of the failed try go when the next one begins; what its passes did to running statistics goes here.
         if self._buffers:
             torch._foreach_copy_(self._buffers, self._before)
         if not out_of_memory:
@@ -189,6 +192,7 @@ class Stepper:
             return
         if distributed.processes() > 1 and any(isinstance(m, nn.SyncBatchNorm) for m in self.model.modules()):
             raise MemoryError(f"{reason}; processes that share batch norms cannot try again: set micro_batch_size")
+        # Each part's loss is a sum over images / total: however many parts, the gradients add up to the batch's.
         half = -(-limit // 2)
         if half < SMALLEST_PART:
             raise MemoryError(f"not even {limit} images at a time fit ({reason}); try a lower resolution")

@@ -35,7 +35,7 @@ SHIPPED = text_of(
     WRITTEN
     | {"dataset": WRITTEN["dataset"] | {"name": "cifar10", "source": None}}
     | {"finetune": WRITTEN["finetune"] | {"epochs": 10, "warmup_epochs": 1}}
-    | {"scaling_arms": {arm: {} for arm in params.AXES}}
+    | {"scaling_arms": {arm: {} for arm in params.OWN_ARMS}}
 )
 
 

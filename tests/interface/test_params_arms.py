@@ -7,7 +7,7 @@ import pytest
 from src.interface import params
 from tests.interface.test_params import edited, loaded, message
 
-ARMS = ", ".join((*params.AXES, *params.BACKBONES, "small_cnn"))
+ARMS = ", ".join((*params.OWN_ARMS, *params.BACKBONES, "small_cnn"))
 ARM_KEYS = "resolution, epochs, batch_size, learning_rate, weight_decay, dropout, stochastic_depth"
 BAD_ARMS = [
     ("{dept: {}}", f"scaling_arms.dept: unknown; allowed: {ARMS}; did you mean depth?"),
@@ -33,7 +33,7 @@ BAD_ARMS = [
     ("{depth: {dropout: 1}}", "scaling_arms.depth.dropout: 1 is not allowed; "
      "allowed: a number >= 0 and < 1 or null"),
     *((f"{{{axis}: {{resolution: 64}}}}", f"scaling_arms.{axis}.resolution: 64 is not allowed, "
-       "the match decides it; allowed: null") for axis in params.AXES),
+       "the match decides it; allowed: null") for axis in params.OWN_ARMS),
     *((f"{{{name}: {{{key}: 0.0}}}}", f"scaling_arms.{name}.{key}: 0.0 is not allowed, it is published; allowed: null")
       for name in ("resnet50", "efficientnet_b0", "small_cnn") for key in ("dropout", "stochastic_depth")),
     ("{depth: {}, resnet50: {}, depth: {}}", "params.yaml, line N: not YAML: 'depth' for the second time"),
@@ -47,7 +47,7 @@ def test_a_wrong_arm_is_named_with_what_is_allowed(value, expected, tmp_path):
     assert len(found.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", [*params.AXES, *params.REFERENCES])
+@pytest.mark.parametrize("name", [*params.OWN_ARMS, *params.REFERENCES])
 def test_every_axis_and_every_backbone_is_an_arm(name, tmp_path):
     assert loaded(edited(scaling_arms=f"{{{name}: {{}}}}"), tmp_path).scaling_arms == {name: params.Arm()}
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
 
-from src.interface.params import AXES, REFERENCES, Arm, ScalingAblation
+from src.interface.params import OWN_ARMS, REFERENCES, Arm, ScalingAblation
 from src.models import cost
 from src.models.efficientnet import PUBLISHED
 from src.scaling import arms, networks
@@ -54,8 +54,8 @@ def chances(network: nn.Module) -> tuple[float, list[float]]:
 @pytest.mark.parametrize(
     ("settings", "budget", "scaled"),
     [
-        (DEFAULT, 4.0, AXES[1:]),
-        ({"base_resolution": 64}, 4.03, AXES[1:]),
+        (DEFAULT, 4.0, OWN_ARMS[1:]),
+        ({"base_resolution": 64}, 4.03, OWN_ARMS[1:]),
         (DEFAULT | {"base_resolution": 32, "stem_stride": 1}, 4.0, ("compound",)),
         (DEFAULT | {"base_resolution": 224}, 4.0, ("resolution", "compound")),
     ],
@@ -70,7 +70,7 @@ def test_every_scaled_arm_costs_the_budget_when_it_is_built(
 
 
 def test_an_axis_grows_that_axis_alone() -> None:
-    models = {name: specified(name, **DEFAULT) for name in AXES}
+    models = {name: specified(name, **DEFAULT) for name in OWN_ARMS}
     baseline = models["baseline"]
     assert (baseline.resolution, baseline.factors) == (64, {"depth": 1.0, "width": 1.0})
     grown = {
@@ -266,7 +266,7 @@ def test_a_resolution_below_the_strides_of_a_reference_is_refused_under_the_key_
     assert specified(name, Arm(resolution=32), base_resolution=16, stem_stride=1).resolution == 32
 
 
-@pytest.mark.parametrize("name", AXES)
+@pytest.mark.parametrize("name", OWN_ARMS)
 @pytest.mark.parametrize(("resolution", "stem_stride", "least"), [(31, 2, 32), (15, 1, 16)])
 def test_a_base_resolution_below_the_strides_is_refused_for_every_axis(
     name: str, resolution: int, stem_stride: int, least: int
@@ -279,7 +279,7 @@ def test_a_base_resolution_below_the_strides_is_refused_for_every_axis(
     )
 
 
-@pytest.mark.parametrize("name", AXES)
+@pytest.mark.parametrize("name", OWN_ARMS)
 def test_a_budget_that_an_axis_cannot_meet_is_refused_for_every_axis_and_the_proposal_is_met(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be met") as caught:
         specified(name)

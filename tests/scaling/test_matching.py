@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 
 from src.interface import params
-from src.interface.params import AXES, Scaling, ScalingAblation
+from src.interface.params import OWN_ARMS, Scaling, ScalingAblation
 from src.models import cost
 from src.models.efficientnet import BASES, build
 from src.scaling.arithmetic import multiply_adds
@@ -85,7 +85,7 @@ def test_every_arm_costs_4_times_the_baseline_whatever_coefficients_the_search_f
 ) -> None:
     scaling = study(resolution, stem_stride)
     plans = plans_of(scaling, coefficients)
-    assert tuple(plans) == AXES
+    assert tuple(plans) == OWN_ARMS
     costs = {arm: cost_of(plan, scaling) for arm, plan in plans.items()}
     assert costs.pop("baseline") == 1
     assert costs == pytest.approx(dict.fromkeys(costs, 4.0), rel=0.02)
@@ -228,7 +228,7 @@ def test_the_baseline_again_is_no_arm_of_a_budget_beside_1(budget: float) -> Non
 def test_large_budgets_are_met_as_well(budget: float) -> None:
     scaling = study(64)
     plans = plans_of(scaling, budget=budget)
-    assert [cost_of(plans[arm], scaling) for arm in AXES[1:]] == pytest.approx([budget] * 4, rel=0.02)
+    assert [cost_of(plans[arm], scaling) for arm in OWN_ARMS[1:]] == pytest.approx([budget] * 4, rel=0.02)
 
 
 def test_matching_the_paper_takes_the_multipliers_of_its_table_7_whatever_was_found() -> None:
