@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import yaml
 
 PIPELINE, PARAMS, IGNORED = "dvc.yaml", "params.yaml", ".dvcignore"
-SMALL = 2**20  # bytes of a file that is read again, at the end, however untouched it looks
+SMALL = 2**20  # bytes of a file that is read again at the end, however untouched it looks, if dvc.yaml names it
 NAMED = 3  # differences that a message names
 Stamp = tuple[int, int, int]  # inode, time of change, size: by these DVC, too, tells that a file is the one it knew
 T = TypeVar("T")
@@ -135,7 +135,7 @@ class Given:
         now = dict[str, str | None]()
         for path, stamp in self._found().items():
             known, digest = self._known.get(path) or (self._stamps.get(path), self._digests.get(path))
-            if stamp != known or (thoroughly and stamp[2] <= SMALL):
+            if stamp != known or (thoroughly and path in self._paths and stamp[2] <= SMALL):
                 digest = _digest(path)
                 self._known[path] = stamp, digest
             now[path] = digest
@@ -218,7 +218,7 @@ def _digest(path: str) -> str | None:
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
+    except OSError:  # the stage, or DVC, meets it again
         return None
 
 
