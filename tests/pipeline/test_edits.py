@@ -276,7 +276,7 @@ def test_a_queued_experiment_that_was_disturbed_fails_and_counts_when_queued_aga
     repository = copied(study, tmp_path / "study")
     for disturbed in (True, False):
         repository.run("dvc", "exp", "run", "--queue", "-n", f"hot{int(disturbed)}", *again("finetune"), **ONE)
-        repository.run("dvc", "queue", "start", "-j", "1", **ONE)
+        start_queue(repository)
         try:
             wait(lambda: epochs(repository, "finetune") > 0)
             if disturbed:
@@ -291,6 +291,15 @@ def test_a_queued_experiment_that_was_disturbed_fails_and_counts_when_queued_aga
         assert ("training was finished before" in said) == (not disturbed)
         assert f"hot{int(disturbed)}" not in experiments(repository) or not disturbed
     assert experiments(repository) == "hot0\n"
+
+
+def start_queue(repository: Repository) -> None:
+    """Its worker keeps the command's output open until it ends, so nobody may wait for that."""
+    quiet = subprocess.DEVNULL
+    command = ("dvc", "queue", "start", "-j", "1")
+    subprocess.run(
+        command, cwd=repository.folder, env=repository.environment(**ONE), stdout=quiet, stderr=quiet, check=True
+    )
 
 
 def queue(repository: Repository) -> str:
