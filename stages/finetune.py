@@ -22,7 +22,7 @@ HEAD, HEAD_WEIGHTS = "models/best_head.json", "models/frozen_head.pt"
 
 
 def main() -> None:
-    noted = given.of("finetune")
+    noted = given.of("finetune", distributed.from_leader)
     cfg, record = params.parse(noted.content), Recorder("finetune", noted.sections)
     device = devices.choose(deterministic=cfg.deterministic)
     with tracking.stage(record, cfg) as run, distributed.group(device):

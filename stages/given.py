@@ -30,10 +30,12 @@ class Given:
 
     Attributes:
         content: of params.yaml.
+        agree: what gives each of many processes the first one's value.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.agree: Callable[[Any], Any] = lambda value: value
         self.content = Path(PARAMS).read_bytes()
         declared = _declared(name)
         self._names, self._paths = declared["params"], declared["deps"]
@@ -63,25 +65,25 @@ class Given:
             ValueError: a file was touched before that, so that nobody knows which state of it was read; or this process
                 of many was given other things than the first.
         """
-        from src.base import distributed
+        from src.base import ranks
 
         self._reading.join()
         found = self._found()
         for path in {**self._stamps, **found}:
             if self._stamps.get(path) != found.get(path):
                 raise ValueError(f"{path} changed while this stage was starting: run it again")
-        if distributed.processes() == 1:
+        if ranks.processes() == 1:
             return
-        own, first = self.identity(), distributed.from_leader(self.identity())
+        own, first = self.identity(), self.agree(self.identity())
         if differences := [*_differing(first["params"], own["params"]), *_changed_files(first["files"], own["files"])]:
             raise ValueError(f"not given what the first process was: {_listed(differences)}; allowed: the same in each")
 
     def watch(self, _: object = None) -> None:
         """Warn where something is not as it was; say so once, and again when it is put back."""
-        from src.base import distributed
+        from src.base import ranks
         from src.interface import console
 
-        found = self._differences() if distributed.leads() else []
+        found = self._differences() if ranks.leads() else []
         if found and found != self._warned:
             console.warn(f"{_listed(found)}: put it back before the stage ends, or its result will not count")
         elif self._warned and not found:
@@ -107,12 +109,12 @@ class Given:
         Raises:
             ValueError: a parameter, code or an input is not what it was.
         """
-        from src.base import distributed
+        from src.base import ranks
 
-        found = distributed.from_leader(self._differences(thoroughly=True) if distributed.leads() else None)
+        found = self.agree(self._differences(thoroughly=True) if ranks.leads() else None)
         if not found:
             return
-        if not distributed.leads():
+        if not ranks.leads():
             sys.exit(2)
         raise ValueError(
             f"{_listed(found)}, so nothing was written: put it back and run this again, and this run counts "
@@ -176,9 +178,15 @@ def note() -> None:
         return
 
 
-def of(name: str) -> Given:
-    """What the stage `name` was given: as noted at the start of this process, or, in a process for another, now."""
-    return _noted if _noted and _noted.name == name else Given(name)
+def of(name: str, agree: Callable[[Any], Any] | None = None) -> Given:
+    """What the stage `name` was given: as noted at the start of this process, or, in a process for another, now.
+
+    Args:
+        agree: `distributed.from_leader`, of a stage that many processes may run.
+    """
+    noted = _noted if _noted and _noted.name == name else Given(name)
+    noted.agree = agree or noted.agree
+    return noted
 
 
 def _declared(name: str) -> dict[str, list[str]]:

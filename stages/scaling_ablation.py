@@ -22,7 +22,7 @@ METRICS, CURVES = "metrics/scaling_ablation/{arm}.json", "plots/scaling_ablation
 
 def main() -> None:
     label = f"scaling_ablation@{' '.join(sys.argv[1:])}"
-    noted = given.of(label)
+    noted = given.of(label, distributed.from_leader)
     cfg, record = params.parse(noted.content), Recorder(label, noted.sections)
     name = arms.named(cfg.scaling_arms, sys.argv[1:])
     arm = cfg.scaling_arms[name]

@@ -4,7 +4,6 @@ Gradients are summed by one call on one flat tensor instead of torch's Distribut
 parts of unequal size, holds while blocks unfreeze, and a batch that is tried again in smaller parts confuses nothing.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+from src.base.ranks import leads as leads
+from src.base.ranks import processes as processes
+from src.base.ranks import rank as rank
 
 
 @contextmanager
@@ -24,19 +27,6 @@ def group(device: torch.device) -> Iterator[None]:
     dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
     yield
     dist.destroy_process_group()  # not after an error: the others would be waited for, and torchrun ends them
-
-
-def rank() -> int:
-    return int(os.environ.get("RANK", "0"))
-
-
-def processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def leads() -> bool:
-    """Whether this process writes the files: exactly one does."""
-    return rank() == 0
 
 
 def own_part(values: Tensor) -> Tensor:

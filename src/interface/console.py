@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from src.base import distributed
+from src.base import ranks
 
 EXPECTATION_STEPS, EXPECTATION_SECONDS = 10, 1.0  # what an expected time is measured over, at least
 SECONDS_BETWEEN_LINES = 10.0  # of progress that goes to a file or a pipe
@@ -54,7 +54,7 @@ def run(main: Callable[[], None]) -> None:
 
 def say(text: str) -> None:
     """Print `text` as one line on stdout, at once; a progress bar steps aside. Of many processes, the first speaks."""
-    if distributed.leads():
+    if ranks.leads():
         _write(text, sys.stdout)
 
 
@@ -74,7 +74,7 @@ def progress(total: int | None, unit: str, label: str, *, start: int = 0) -> Ite
         start: how much of `total` was done before (a resumed download); it does not count as speed.
     """
     scaled = unit == "B"
-    if not distributed.leads():
+    if not ranks.leads():
         yield _Silence()
         return
     expectation = _Expectation(total - start if total else 0, unit, label)
@@ -206,7 +206,7 @@ def _stage() -> str:
     """`finetune` for `python -m stages.finetune`; of many processes, all but the first say which they are."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     name = spec.name.removesuffix(".__main__").rpartition(".")[2] if spec else Path(sys.argv[0]).stem or "python"
-    return name if distributed.leads() else f"{name} (process {distributed.rank()})"
+    return name if ranks.leads() else f"{name} (process {ranks.rank()})"
 
 
 def _message(error: BaseException) -> str:

@@ -222,9 +222,8 @@ def test_a_linked_file_is_read_by_its_content_and_a_linked_folder_is_not_entered
 def test_a_process_that_was_given_other_things_than_the_first_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     first = given.of("train").identity()
     replace("params.yaml", "0.0021", "0.0022")()
-    noted = given.of("train")
-    monkeypatch.setattr("src.base.distributed.processes", lambda: 2)
-    monkeypatch.setattr("src.base.distributed.from_leader", lambda value: first)
+    noted = given.of("train", lambda value: first)
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"not given what the first process was: lr was 0\.0021 .* the same"):
         noted.settle()
 

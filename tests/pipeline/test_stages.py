@@ -107,10 +107,6 @@ def test_the_chosen_coefficients_are_those_that_validation_prefers(sample: Repos
     assert metrics(sample, "scaling_search")["val"] == {"accuracy": best.val_accuracy, "loss": best.val_loss}
 
 
-def test_the_unscaled_base_learns_the_sample_from_scratch(sample: Repository) -> None:
-    assert metrics(sample, "scaling_ablation@baseline")["test"]["accuracy"] > 2 * 0.1, "ten classes"
-
-
 @pytest.mark.parametrize("arm", ARMS)
 def test_predictions_of_each_seed_recompute_an_arms_metrics(sample: Repository, arm: str) -> None:
     from src.base import artifacts, splits
