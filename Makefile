@@ -7,7 +7,7 @@ PIP := .venv/bin/python -m pip install --disable-pip-version-check
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := true
 # A process a core, each of one thread; what tests share is made once (tests/conftest.py).
-PYTEST := OMP_NUM_THREADS=1 python -m pytest -n logical --maxprocesses 4 --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 python -m pytest -n logical --maxprocesses 4 --dist loadscope
 
 .PHONY: help run study test test-all lint deps bench clean-resume known-recipe preflight
 

@@ -1,6 +1,7 @@
 """The sample study, run once for all tests that look at a finished pipeline."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,15 +13,22 @@ SHORTER = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several processes, one runs all tests of the sample, which some edit for a moment, and one those of a file.
+USES_SAMPLE = ("test_stages.py", "test_rerun.py", "test_edits.py")  # in the fast tier; some edit it for a moment
 
-    So each thing that is shared by tests is made once.
-    """
-    for item in items:
-        shared = "sample" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("sample" if shared else item.path.name + item.path.parent.name))
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of several processes, one runs all tests of a file, and one all of the sample: what tests share is made once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    fast = "not slow" in config.option.markexpr
+
+    class BySharing(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "sample" if fast and file.endswith(USES_SAMPLE) else file
+
+    return BySharing(config, log)
 
 
 @pytest.fixture(scope="session")

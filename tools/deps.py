@@ -17,7 +17,7 @@ PIPELINE = ROOT / "dvc.yaml"
 # type, print, estimate and mirror.
 OBSERVERS = {
     "src/expectations.py",
-    *(path.relative_to(ROOT).as_posix() for path in (ROOT / "src/interface").glob("*.py")),
+    *(path.relative_to(ROOT).as_posix() for path in (ROOT / "src/interface").glob("[!_]*.py")),
 }
 MARKED = re.compile(r"^(?P<indent> *)# code, by make deps\n.*?^(?P=indent)# by hand\n", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"-m stages\.(\w+)")

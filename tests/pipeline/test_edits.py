@@ -417,7 +417,7 @@ def test_the_report_refuses_a_record_that_was_made_with_other_values(finished: R
     """As DVC would file it where params.yaml changes between a stage's exit and DVC's look at it."""
     finished.set_params(["lr=0.0044"])
     lock = finished.folder / "dvc.lock"
-    lock.write_text(lock.read_text().replace("lr: 0.003", "lr: 0.0044"))
+    lock.write_text(lock.read_text().replace("lr: 0.003", "lr: 0.0044", 1))
     started = finished.start("dvc", "repro", "report")
     said = started.communicate()[0]
     assert started.returncode != 0

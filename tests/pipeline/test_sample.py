@@ -1,6 +1,7 @@
 """The sample as it ships, by the command of `make run`: a study that learns."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +13,8 @@ def accuracy(repository: Repository, stage: str) -> float:
 
 
 @pytest.mark.slow
-def test_in_the_sample_each_network_learns_and_fine_tuning_is_worth_it(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    repository = Repository(tmp_path_factory.mktemp("shipped"))
+def test_in_the_sample_each_network_learns_and_fine_tuning_is_worth_it(tmp_path: Path) -> None:
+    repository = Repository(tmp_path)
     repository.run("python", "-m", "recipes.run", "sample")
     chance = 0.1
     assert chance < accuracy(repository, "train_frozen") < accuracy(repository, "finetune")

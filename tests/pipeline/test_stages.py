@@ -27,7 +27,6 @@ BESIDES = (
     "mlartifacts",
     ".resume",
     "data/raw",
-    "src/__init__.py",
     "stages/__init__.py",
 )
 
@@ -44,7 +43,9 @@ def opened(repository: Repository, stage: str, mode: str) -> set[str]:
     return {
         p
         for p in found
-        if not p.startswith((*BESIDES, ".dvc/", ".git/")) and "/.scratch." not in p and p not in OBSERVERS
+        if not p.startswith((*BESIDES, ".dvc/", ".git/"))
+        and not re.search(r"/\.scratch\.|^src/.*__init__\.py$", p)  # an empty file makes a folder a package
+        and p not in OBSERVERS
     }
 
 

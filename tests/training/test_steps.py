@@ -182,7 +182,7 @@ def test_a_network_learns_in_16_bits_and_its_weights_stay_in_32(precision: str) 
 
 COMPILED = """
 import json
-from tests.builders import convolutional, fit, images
+from tests.builders.small import convolutional, fit, images
 found = fit(convolutional(), images(30), images(12, name="val"), epochs=2, compile=True)
 print(json.dumps({"compiled": found.machine["compiled"], "curve": found.curve}))
 """
