@@ -1,6 +1,6 @@
 """The fine-tuning loop against a bare forward/backward/step loop: same network, batches, optimizer and memory format.
 
-Ours is `training.fit` with everything that params.yaml asks of fine-tuning (schedule, label smoothing, clipping,
+Ours is `fitting.fit` with everything that params.yaml asks of fine-tuning (schedule, label smoothing, clipping,
 averaged weights, curves), over one epoch and a validation split of two images. Three ratios:
 - both loops are given the same batches, rendered and augmented beforehand: what the loop itself costs;
 - both render and augment each batch;

@@ -1,6 +1,6 @@
 """One GPU: training and extraction end to end in images/s, in bfloat16 and channels-last, augmentation included.
 
-- EfficientNet-B0 at 224 and B1 at 240 pixels through `training.fit`, eager and compiled, from random images of 32 x 32
+- EfficientNet-B0 at 224 and B1 at 240 pixels through `fitting.fit`, eager and compiled, from random images of 32 x 32
   on the device. Beside it the same step on one fixed batch: what rendering costs.
 - Extraction of B0's features at 224 pixels, rendering and writing included.
 - B0 at 32 pixels against the plain PyTorch way: a DataLoader over PIL images with 16 workers and pinned memory, and a

@@ -1,6 +1,6 @@
 """Fine-tuning end to end against the plain PyTorch way and against timm's: EfficientNet-B0 at 64 pixels, same cores.
 
-- Ours renders and augments every batch and trains by `training.fit`, as benchmarks/finetuning.py describes.
+- Ours renders and augments every batch and trains by `fitting.fit`, as benchmarks/finetuning.py describes.
 - torchvision: a DataLoader over PIL images with params.yaml's random changes as torchvision's transforms, in
   torchvision's usual order, geometry and colour at the stored 32 pixels before the resizing; our network.
 - timm: timm's loader, transforms and efficientnet_b0: a random resized crop of 0.8 to 1 of the area, flip, colour

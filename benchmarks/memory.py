@@ -1,9 +1,8 @@
 """Peak memory of our fine-tuning loop against a bare step loop, each in fresh processes: EfficientNet-B0 at 64 pixels.
 
-Ours reads 50 000 images of 32 x 32 from a memory-mapped file, touches each of them, as an epoch does, then renders and
-trains some steps by `training.fit`, with averaged weights and a validation at the end. The bare loop has no data set,
-but one batch that is ready. Same network, batch and imports. The peak is of the resident memory (ru_maxrss), to which
-the touched pages of a mapped file count, although the system may take them back.
+Ours reads 50 000 images of 32 x 32 from a file, touches each of them, as an epoch does, then renders and trains some
+steps by `fitting.fit`, with averaged weights and a validation at the end. The bare loop has no data set, but one batch
+that is ready. Same network, batch and imports. The peak is of the resident memory (ru_maxrss).
 
 Ours may take as much as the bare loop and the data set as uint8 together.
 

@@ -63,7 +63,7 @@ def context(accuracies: pd.DataFrame, commonest: float, chance: float) -> str:
 
 
 def on_test(accuracies: pd.DataFrame, method: str) -> dict[str, Any]:
-    """The row of `method` on test, of statistics.accuracy_table."""
+    """The row of `method` on test, of answers.accuracy_table."""
     chosen = accuracies[(accuracies["method"] == method) & (accuracies["split"] == "test")]
     return dict(chosen.iloc[0])
 

@@ -73,7 +73,7 @@ def train(
     lr: float,
     session: Session,
 ) -> Fitted:
-    """Train all of `network`, as `training.fit` does, by the strategy of `settings`."""
+    """Train all of `network`, as `fitting.fit` does, by the strategy of `settings`."""
     return fit(
         network,
         optimizer(network, settings, lr=lr),
