@@ -216,14 +216,14 @@ def clone(tiny: Repository, tmp_path_factory: pytest.TempPathFactory) -> Reposit
 
 
 @pytest.mark.slow
-def test_a_fresh_clone_of_committed_results_is_up_to_date_and_pulls_only_what_is_asked_for(
+def test_a_fresh_clone_of_committed_results_is_up_to_date_and_pulls_what_a_change_needs(
     clone: Repository, tmp_path: Path
 ) -> None:
     repository = copied(clone, tmp_path / "study")
     assert ran(repository.run("dvc", "repro", "--allow-missing", "--dry").stdout) == []
     assert ran(repository.run("dvc", "repro", "--pull", "--allow-missing").stdout) == []
     repository.set_params(["report.title=Mine"])
-    assert ran(repository.run("dvc", "repro", "--pull", "--allow-missing").stdout) == ["report"]
+    assert ran(repository.run("dvc", "repro", "--pull").stdout) == ["report"]
     assert reported(repository) == [*ARMS]
 
 
