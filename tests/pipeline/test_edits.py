@@ -162,15 +162,19 @@ def again(stage: str) -> tuple[str, ...]:
 
 
 def disturb(repository: Repository, stage: str, edit: Edit, *command: str, **extra: str) -> None:
-    """Put back, the run counts; not put back, it ends with a line and leaves nothing."""
+    """Not put back, the run ends with a line and leaves nothing; put back in time, it counts.
+
+    In time: every stage's value, and all kinds of finetune.
+    """
     undisturbed, lock = outputs(repository, stage), repository.folder / "dvc.lock"
-    run = Run(repository, stage, *command, **extra)
-    run.edit(edit)
-    run.put_back(edit)
-    assert run.end() == 0, run.said
-    assert outputs(repository, stage) == undisturbed
-    assert status(repository, stage)[-1] == "FINISHED"
-    shutil.rmtree(repository.folder / ".resume")
+    if edit.kind == "value" or stage == "finetune":
+        run = Run(repository, stage, *command, **extra)
+        run.edit(edit)
+        run.put_back(edit)
+        assert run.end() == 0, run.said
+        assert outputs(repository, stage) == undisturbed
+        assert status(repository, stage)[-1] == "FINISHED"
+        shutil.rmtree(repository.folder / ".resume")
     filed = lock.read_bytes()
     run = Run(repository, stage, *command, **extra)
     run.edit(edit)
