@@ -1,5 +1,7 @@
 """Put what all stages found on one page, as HTML and as Markdown.  `python -m stages.report`"""
 
+from functools import partial
+
 import pandas as pd
 
 from src.base import artifacts, stage_records
@@ -66,10 +68,9 @@ def main() -> None:
         noted.settle()
         with artifacts.together(noted.confirm):
             pages.write(contents.report(study), "reports")
-            artifacts.write_csv(answers.confusion_rows(study.answers, "frozen"), "plots/report/confusion_frozen.csv")
-            artifacts.write_csv(
-                answers.confusion_rows(study.answers, "finetuned"), "plots/report/confusion_finetuned.csv"
-            )
+            confusion = partial(answers.confusion_rows, study.answers)
+            artifacts.write_csv(confusion("frozen"), "plots/report/confusion_frozen.csv")
+            artifacts.write_csv(confusion("finetuned"), "plots/report/confusion_finetuned.csv")
             run.metrics(study.metrics)
             artifacts.write_json(record.values(), "reports/run.json")
 
