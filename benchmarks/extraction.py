@@ -1,13 +1,17 @@
-"""Extraction of clean features against a bare `model(batch)` loop over the same inputs, rendered beforehand.
+"""Extraction of clean features by the engine that `inference` names, by torch alone, and a bare loop beside them.
 
-Ours renders the images, runs the backbone, checks the features and writes them to a file. Random weights and random
-images: neither changes the speed.
+The first two render the images, run the backbone, check the features and write them to a file; torch is eager, with
+channels last. The loop is `model(batch)` over inputs rendered beforehand. Random weights and random images: neither
+changes the speed. What an engine needs before its first image (an export) is left out, and printed.
 
 `python -m benchmarks.extraction`
 """
 
 import tempfile
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,12 +23,19 @@ from src.images.augmentation import View
 from src.images.image_batches import ImageBatches
 from src.interface import params
 from src.models import backbones
+from src.models.engines import Engine, build_engine
 from src.training.precision import autocast
 from src.transfer import features
 
-TARGET = 0.9
+ENGINE_TARGET = 2.5  # on a CPU
+LOOP_TARGET = 0.9
 PRECISION = "auto"  # as the stage: bfloat16 on a GPU that has it, else float32
-PLAN = (("efficientnet_pico", 64, 16384), ("efficientnet_b0", 64, 4096), ("efficientnet_b0", 224, 256))
+PLAN = (
+    ("efficientnet_pico", 64, 8192),
+    ("efficientnet_b0", 64, 4096),
+    ("efficientnet_b0", 224, 512),
+    ("efficientnet_lite0", 224, 512),
+)
 
 
 def random_images(count: int, device: torch.device, *, view: View, augment: params.Augment) -> ImageBatches:
@@ -44,18 +55,17 @@ def bare_loop(network: nn.Module, inputs: list[Tensor]) -> Callable[[], None]:
 
 
 def extraction(
-    network: nn.Module, batches: ImageBatches, path: Path, *, views: int, width: int, batch_size: int
+    engine: Engine, batches: ImageBatches, path: Path, *, views: int, width: int, batch_size: int
 ) -> Callable[[], None]:
     def run() -> None:
         features.extract(
-            network,
+            engine.run,
             batches,
             path,
             views=views,
             width=width,
             batch_size=batch_size,
             advance=lambda count: None,
-            precision=PRECISION,
         )
 
     return run
@@ -63,21 +73,36 @@ def extraction(
 
 def main() -> None:
     device, cfg = devices.choose(), params.load()
-    batch_size = cfg.features.batch_size
+    batch_size = cfg.inference.batch_size
     print(timing.machine())
     for name, resolution, count in PLAN:
         settings = params.Backbone(name=name, weights="random", resolution=resolution)
         backbone = backbones.load_backbone(settings, seed=0)
         network = features.freeze(backbone.network).to(device)
         batches = random_images(count, device, view=backbone.view, augment=cfg.augment)
+        began = time.perf_counter()
+        sample = next(batches.clean(8))
+        engine = build_engine(network, cfg.inference, sample)
+        took = time.perf_counter() - began
+        eager = build_engine(network, replace(cfg.inference, engine="torch"), sample)
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "features.pt"
+            extract = partial(
+                extraction,
+                batches=batches,
+                path=Path(folder) / "features.pt",
+                views=0,
+                width=backbone.width,
+                batch_size=batch_size,
+            )
             candidates = {
-                "ours": extraction(network, batches, path, views=0, width=backbone.width, batch_size=batch_size),
-                "bare": bare_loop(network, list(batches.clean(batch_size))),
+                "ours": extract(engine),
+                "eager": extract(eager),
+                "loop": bare_loop(network, list(batches.clean(batch_size))),
             }
-            title = f"clean features: {name} at {resolution} pixels, {count} images in batches of {batch_size}"
-            timing.report(title, timing.interleaved(candidates), {("ours", "bare"): TARGET}, images=count)
+            seconds = timing.interleaved(candidates)
+        targets = {("ours", "eager"): ENGINE_TARGET if device.type == "cpu" else None, ("eager", "loop"): LOOP_TARGET}
+        title = f"clean features: {name} at {resolution} pixels, {count} images in batches of {batch_size}"
+        timing.report(f"{title}; {engine.name}, ready after {took:.1f} s", seconds, targets, images=count)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from src.images.augmentation import View
 from src.images.image_batches import ImageBatches
 from src.interface import params
 from src.models import backbones
+from src.models.engines import build_engine
 from src.transfer import features
 
 PLAN = (("efficientnet_b0", 224, 8000, 10_000), ("efficientnet_b1", 240, 5000, 6500))  # targets: eager, compiled
@@ -111,7 +112,8 @@ def extraction_seconds(
     images = bench.images(backbone.view, count)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "features.pt"
-        run = extraction(network, images, path, views=0, width=backbone.width, batch_size=bench.cfg.features.batch_size)
+        engine = build_engine(network, bench.cfg.inference, next(images.clean(8)))
+        run = extraction(engine, images, path, views=0, width=backbone.width, batch_size=bench.cfg.inference.batch_size)
         return timing.interleaved({"ours": run})["ours"]
 
 
@@ -124,9 +126,7 @@ def measure(bench: Bench) -> None:
             title = f"training: {name} at {resolution} pixels, batches of {bench.batch_size}, {PRECISION}, {how}"
             timing.report(title, seconds, {("end to end", "one fixed batch"): STEP_TARGET}, images=images)
             timing.report_rate("end to end", seconds["end to end"], target, images=images)
-    print(
-        f"clean features: efficientnet_b0 at 224 pixels, {EXTRACTED} images, batches of {bench.cfg.features.batch_size}"
-    )
+    print(f"clean features: efficientnet_b0 at 224 pixels, {EXTRACTED} images, by {bench.cfg.inference.batch_size}")
     timing.report_rate("ours", extraction_seconds(bench), EXTRACTION_TARGET, images=EXTRACTED)
     title = f"against a DataLoader with {WORKERS} workers: efficientnet_b0 at 32 pixels, batches of {bench.batch_size}"
     seconds = loader_seconds(bench, compiled=True)

@@ -25,6 +25,7 @@ from src.base import devices
 from src.images.image_batches import ImageBatches
 from src.interface import params
 from src.models import backbones
+from src.models.engines import build_engine
 from src.models.heads import build_head
 from src.training.fitting import Session, fit
 from src.training.loop import Recipe
@@ -35,7 +36,7 @@ from src.transfer import features
 from src.transfer.feature_batches import FeatureBatches
 from src.transfer.head_search import draw, search_heads
 
-TARGET = 20
+TARGET = 50
 BACKBONE = params.Backbone(name="efficientnet_b0", weights="random", resolution=64)
 
 
@@ -77,9 +78,10 @@ class Search:
     device: torch.device
 
     def extract(self, folder: Path) -> None:
-        sizes = {"width": self.width, "batch_size": self.cfg.features.batch_size}
-        extraction(self.network, self.train, folder / "train.pt", views=self.cfg.features.views, **sizes)()
-        extraction(self.network, self.val, folder / "val.pt", views=0, **sizes)()
+        sizes = {"width": self.width, "batch_size": self.cfg.inference.batch_size}
+        engine = build_engine(self.network, self.cfg.inference, next(self.val.clean(8)))  # its export counts
+        extraction(engine, self.train, folder / "train.pt", views=self.cfg.features.views, **sizes)()
+        extraction(engine, self.val, folder / "val.pt", views=0, **sizes)()
 
     def search(self, folder: Path) -> None:
         train, val = (FeatureBatches.load(str(folder / f"{name}.pt"), self.device, seed=0) for name in ("train", "val"))

@@ -15,12 +15,13 @@ from src.models.backbones import load_backbone
 from src.scaling import arms, grid, networks
 from src.scaling.equations import PAPER
 from src.scaling.networks import Plan, relative_cost
-from src.transfer import features
+from src.transfer import features, finetuning
 
 BATCH = 8  # images in a measured step
 CLASSES = 10  # nobody has counted them yet, and they hardly matter
 SMALL_BATCH = 64  # the same for small images, of which 8 keep no processor busy
 HOUR = 3600.0
+FASTER = {"auto": 2.6, "onnxruntime": 2.6, "torch": 1.0}  # than torch, in inference on a CPU (docs/benchmarks.md)
 IMAGES = {  # for training and validation, and for testing
     "cifar10": (50_000, 10_000),
     "cifar100": (50_000, 10_000),
@@ -39,8 +40,9 @@ def announce(cfg: Params) -> None:
         return
     counts = _images(cfg)
     backbone = load_backbone(replace(cfg.backbone, weights="random"), seed=0)
-    forward, step = _seconds_per_image(backbone.network, backbone.view.resolution, BATCH)
-    extraction = forward * ((1 + cfg.features.views) * counts["train"] + counts["val"] + counts["test"])
+    forward, step = _seconds_per_image(backbone.network, finetuning.seen(backbone.view, cfg.finetune).resolution, BATCH)
+    frozen = _forward_seconds(backbone.network, backbone.view.resolution, BATCH) / FASTER[cfg.inference.engine]
+    extraction = frozen * ((1 + cfg.features.views) * counts["train"] + counts["val"] + counts["test"])
     epochs = cfg.finetune.epochs * (step * counts["train"] + forward * counts["val"])
     seconds = {"extract_features": extraction, "finetune": epochs + forward * sum(counts.values())}
     seconds |= _scaling(cfg, counts)
@@ -93,19 +95,24 @@ def _relative_cost(cfg: Params, name: str) -> float:
 
 
 def _seconds_per_image(network: nn.Module, resolution: int, batch: int) -> tuple[float, float]:
-    """Of a forward pass in inference, and of a training step, each the second of two."""
+    """Of a forward pass in inference, and of a training step, each the second of two; it leaves `network` frozen."""
     images = torch.rand(batch, 3, resolution, resolution)
 
     def step() -> None:
         network.train()(images).square().mean().backward()
 
+    training = _timed(step) / batch
+    return _forward_seconds(network, resolution, batch), training
+
+
+def _forward_seconds(network: nn.Module, resolution: int, batch: int) -> float:
+    frozen, images = features.freeze(network), torch.rand(batch, 3, resolution, resolution)
+
     def forward() -> None:
         with torch.inference_mode():
-            network(images)
+            frozen(images)
 
-    training = _timed(step)
-    features.freeze(network)
-    return _timed(forward) / batch, training / batch
+    return _timed(forward) / batch
 
 
 def _timed(work: Callable[[], None]) -> float:

@@ -26,8 +26,8 @@ def main() -> None:
             raise ValueError(f"{path} does not exist: {BEFORE}")
     device = devices.choose(deterministic=cfg.deterministic)
     backbone = backbones.load_backbone(cfg.backbone, seed=cfg.seed)
-    split = splits.load_split(IMAGES)
-    train = ImageBatches.of(split, device, view=backbone.view, augment=cfg.augment, seed=cfg.seed)
+    split, view = splits.load_split(IMAGES), finetuning.seen(backbone.view, cfg.finetune)
+    train = ImageBatches.of(split, device, view=view, augment=cfg.augment, seed=cfg.seed)
     best, weights = Head(**artifacts.read_json(HEAD)), artifacts.load(HEAD_WEIGHTS)
     try:
         network = finetuning.assemble(

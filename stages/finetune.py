@@ -27,7 +27,8 @@ def main() -> None:
     device = devices.choose(deterministic=cfg.deterministic)
     with tracking.stage(record, cfg) as run, distributed.group(device):
         backbone = backbones.load_backbone(cfg.backbone, seed=cfg.seed)
-        load = partial(ImageBatches.of, device=device, view=backbone.view, augment=cfg.augment, seed=cfg.seed)
+        view = finetuning.seen(backbone.view, cfg.finetune)
+        load = partial(ImageBatches.of, device=device, view=view, augment=cfg.augment, seed=cfg.seed)
         splits = {name: load(load_split(path)) for name, path in IMAGES.items()}
         classes = splits["train"].classes
         best, weights = Head(**artifacts.read_json(HEAD)), artifacts.load(HEAD_WEIGHTS)
@@ -64,7 +65,8 @@ def main() -> None:
                     artifacts.write_csv(fitted.curve, "plots/finetune/curves.csv")
                     run.curve(fitted.curve)
                     run.metrics(scores)
-                    record.note(**devices.describe(device), **fitted.machine)
+                    record.note(**devices.describe(device), **backbones.describe(cfg.backbone), **fitted.machine)
+                    record.note(resolution=view.resolution)
                     artifacts.write_json(record.values(), "data/runs/finetune.json")
 
 

@@ -30,7 +30,8 @@ def main() -> None:
         )
         study = Study(
             settings={"seed": cfg.seed, "lr": cfg.lr, "deterministic": cfg.deterministic, "dataset": cfg.dataset}
-            | {"backbone": cfg.backbone, "augment": cfg.augment, "features": cfg.features, "baseline": cfg.baseline}
+            | {"backbone": cfg.backbone, "augment": cfg.augment, "features": cfg.features, "inference": cfg.inference}
+            | {"baseline": cfg.baseline}
             | {"tune_head": cfg.tune_head, "train_frozen": cfg.train_frozen, "finetune": cfg.finetune}
             | {"scaling": cfg.scaling, "scaling_search": cfg.scaling_search, "scaling_ablation": cfg.scaling_ablation}
             | {"scaling_arms": cfg.scaling_arms, "report": cfg.report},

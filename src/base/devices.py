@@ -61,3 +61,9 @@ def describe(device: torch.device) -> dict[str, str | int]:
         "device": name if device.type != "cpu" else f"cpu ({platform.machine()})",
         "threads": torch.get_num_threads(),
     }
+
+
+def is_out_of_memory(problem: Exception) -> bool:
+    """CUDA's own type, or the plain RuntimeError of the CPU's and MPS's allocators."""
+    text = str(problem)
+    return isinstance(problem, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text

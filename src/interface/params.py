@@ -24,6 +24,7 @@ Classifier = Literal["simple", "deep"]
 BACKBONES = (
     "efficientnet_pico",
     *(f"efficientnet_b{i}" for i in range(8)),
+    *(f"efficientnet_lite{i}" for i in range(5)),
     *("resnet18", "resnet50", "resnet152", "densenet201"),
 )
 OWN_ARMS = ("baseline", "depth", "width", "resolution", "compound")
@@ -71,8 +72,13 @@ class Augment:
 @dataclass(frozen=True, kw_only=True)
 class Features:
     views: Annotated[int, Range(0, 1000)]
-    batch_size: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    engine: Literal["auto", "torch", "onnxruntime"]
     precision: Precision
+    batch_size: Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +113,7 @@ class Finetune:
     unfreeze_every: Count
     layer_decay: Annotated[float, Range(0, 1, above=True)]
     head: Literal["trained", "new"]
+    resolution: Annotated[int, Range(32, 4096)] | None
     epochs: Count
     batch_size: Batch
     micro_batch_size: Batch | None
@@ -211,6 +218,7 @@ class Params:
     backbone: Backbone
     augment: Augment
     features: Features
+    inference: Inference
     baseline: Baseline
     tune_head: TuneHead
     train_frozen: TrainFrozen

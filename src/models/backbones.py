@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from src.base import artifacts
 from src.base.randomness import seed_of
 from src.images.augmentation import View
+from src.interface.params import BACKBONES
 from src.interface.params import Backbone as BackboneParams
-from src.models import efficientnet
-from src.models.weights import PICO, default_view, load_without_classifier, read_weights, weights_file
+from src.models import efficientnet, lite
+from src.models.weights import PICO, default_view, differences, read_weights, weights_file, without_classifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,10 @@ def load_backbone(settings: BackboneParams, *, seed: int) -> Backbone:
     expected = default_view(settings.name)
     if settings.weights != "random":
         state, expected = read_weights(settings, expected)
-        load_without_classifier(network, state, classifier, settings)
+        found = without_classifier(state, network, classifier)
+        if problems := differences(found, network.state_dict()):
+            raise ValueError(_misfit(settings, state, problems))
+        network.load_state_dict(found)
     resolution = expected.resolution if settings.resolution == "native" else settings.resolution
     network = network.to(memory_format=torch.channels_last)  # convolutions run about twice as fast, on the CPU too
     return Backbone(
@@ -56,14 +60,17 @@ def load_backbone(settings: BackboneParams, *, seed: int) -> Backbone:
 
 
 def describe(settings: BackboneParams) -> dict[str, str | None]:
-    """Where the weights come from, and the SHA-256 of a file, for the record of a run."""
+    """Where the weights come from, and the SHA-256 of their file, for the record of a run that has read it."""
     path = weights_file(settings)
     return {"weights": settings.weights, "weights_sha256": artifacts.sha256(path) if path else None}
 
 
 def _build(name: str) -> tuple[nn.Module, str, int]:
     """The network with its classifier replaced by the identity, that classifier's name, and the feature width."""
-    network = _build_pico() if name == PICO else torchvision.models.get_model(name, weights=None)
+    if name == PICO:
+        network = _build_pico()
+    else:
+        network = lite.build(name) if name in lite.RESOLUTIONS else torchvision.models.get_model(name, weights=None)
     classifier = "fc" if hasattr(network, "fc") else "classifier"
     removed = getattr(network, classifier)
     width = next(module.in_features for module in removed.modules() if isinstance(module, nn.Linear))
@@ -76,3 +83,19 @@ def _build_pico() -> nn.Module:
     depth, width = efficientnet.BASES[PICO]
     network: nn.Module = efficientnet.build(depth=depth, width=width, classes=1000, dropout=0.2)
     return network
+
+
+def _misfit(settings: BackboneParams, state: dict[str, Tensor], problems: list[str]) -> str:
+    """Why weights do not fit: they are another network's, or how they differ."""
+    for name in BACKBONES:
+        with torch.device("meta"):  # shapes alone
+            try:
+                network, classifier, _ = _build(name)
+            except ValueError:  # a package is missing, and this network not meant
+                continue
+        if not differences(without_classifier(state, network, classifier), network.state_dict()):
+            return (
+                f"backbone.weights: {settings.weights} has the weights of {name}, not of {settings.name}; "
+                f"allowed: backbone.name={name} with it, or weights of {settings.name}"
+            )
+    return f"backbone.weights: {settings.weights} does not fit {settings.name}: {' | '.join(problems)}"

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from src.base import artifacts
 from src.images.augmentation import View
 from src.interface.params import Backbone as BackboneParams
+from src.models import lite
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PICO = "efficientnet_pico"
@@ -27,13 +28,25 @@ TIMEOUT = 15.0  # seconds without a byte from the host of the weights
 NAMED_KEYS = 3  # how many keys of a state dict that does not fit a message names
 
 
-def weights_file(settings: BackboneParams) -> Path | None:
-    """The file that `settings.weights` names, or None where it names torchvision's weights or none at all."""
+def own_file(settings: BackboneParams) -> Path | None:
+    """The file that `settings.weights` names by its path, or None."""
     path = Path(settings.weights).expanduser()
     return path if path.suffix in {".pth", ".pt", ".safetensors"} else None
 
 
+def weights_file(settings: BackboneParams) -> Path | None:
+    """Where the weights lie once they were read, or None for random ones."""
+    if settings.weights == "random":
+        return None
+    if path := own_file(settings):
+        return path
+    return lite.published_file(settings.name) if settings.name in lite.RESOLUTIONS else _cached(_published(settings))
+
+
 def default_view(name: str) -> View:
+    """What is expected of an image by weights that say nothing of it."""
+    if name in lite.RESOLUTIONS:
+        return lite.view(name)
     if name == PICO:
         return View(resolution=PICO_RESOLUTION, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     return _published_view(torchvision.models.get_model_weights(name).DEFAULT)
@@ -45,10 +58,18 @@ def _published_view(weights: Any) -> View:
 
 
 def read_weights(settings: BackboneParams, expected: View) -> tuple[dict[str, Tensor], View]:
-    path = weights_file(settings)
+    """The weights that `settings` name, and what they expect of an image: `expected`, where they do not say.
+
+    Raises:
+        ValueError: weights that do not exist, cannot be fetched or read, or are not what was published.
+    """
+    path = own_file(settings)
+    if path is None and settings.name in lite.RESOLUTIONS:
+        _check_name(settings, ["imagenet"])
+        return lite.read_published(settings.name), expected
     if path is None:
         published = _published(settings)
-        return _download(published, settings), _published_view(published)
+        return _download(published), _published_view(published)
     if not path.is_file():
         raise ValueError(f"backbone.weights: {settings.weights} does not exist (looked in {Path.cwd()})")
     if link := artifacts.linked_folder(path, "weights"):
@@ -94,23 +115,29 @@ def _published(settings: BackboneParams) -> Any:
             "allowed: random, or a path such as weights/efficientnet_pico_tinyimagenet64.safetensors"
         )
     entries = torchvision.models.get_model_weights(settings.name)
-    if settings.weights == "imagenet":
-        return entries.DEFAULT
-    if settings.weights not in entries.__members__:
-        names = ", ".join(entries.__members__)
+    _check_name(settings, ["imagenet", *entries.__members__])
+    return entries.DEFAULT if settings.weights == "imagenet" else entries[settings.weights]
+
+
+def _check_name(settings: BackboneParams, known: list[str]) -> None:
+    if settings.weights not in known:
         raise ValueError(
             f"backbone.weights: {settings.weights!r} is not known for {settings.name}; "
-            f"allowed: imagenet, {names}, random, or the path of a .pth, .pt or .safetensors file"
+            f"allowed: {', '.join(known)}, random, or the path of a .pth, .pt or .safetensors file"
         )
-    return entries[settings.weights]
 
 
-def _download(weights: Any, settings: BackboneParams) -> dict[str, Tensor]:
+def _cached(weights: Any) -> Path:
+    """Where torch.hub keeps the file of torchvision's `weights`."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+
+
+def _download(weights: Any) -> dict[str, Tensor]:
     """torchvision's weights, from its cache or the network, their hash checked."""
     ways_out = (
         "put the file there yourself, set backbone.weights to a local file, or try `make run`, which needs no network"
     )
-    place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    place = _cached(weights)
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torch.hub sets none: a network that swallows packets would hang the stage
     try:
@@ -135,13 +162,20 @@ def _check_cached(path: Path) -> None:
         raise RuntimeError(f'invalid hash value (expected "{named.group(1)}", got "{digest}")')
 
 
-def load_without_classifier(
-    network: nn.Module, state: dict[str, Tensor], classifier: str, settings: BackboneParams
-) -> None:
-    """Load every key but the classifier's, each of which must fit."""
+def without_classifier(state: dict[str, Tensor], network: nn.Module, classifier: str) -> dict[str, Tensor]:
+    """`state` under the names of `network`, which has none of its own `classifier`.
+
+    The prefix of torch's DataParallel goes; the names of old DenseNet and EfficientNet-Lite files become today's.
+    """
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    if "_conv_stem.weight" in state and hasattr(network, "blocks"):
+        state = lite.renamed(state, network)
     renamed = {OLD_DENSENET_KEY.sub(r"\1", key): value for key, value in state.items()}
-    found = {key: value for key, value in renamed.items() if not key.startswith(f"{classifier}.")}
-    wanted = network.state_dict()
+    return {key: value for key, value in renamed.items() if not key.startswith(f"{classifier}.")}
+
+
+def differences(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
+    """How the names and shapes of two states differ, in words; counters of batches may be missing."""
     problems = {
         "missing": [key for key in wanted if key not in found and not key.endswith(".num_batches_tracked")],
         "unexpected": [key for key in found if key not in wanted],
@@ -151,11 +185,8 @@ def load_without_classifier(
             if key in found and found[key].shape != value.shape
         ],
     }
-    named = [
+    return [
         f"{len(keys)} {problem}: {'; '.join(keys[:NAMED_KEYS])}{' ...' if len(keys) > NAMED_KEYS else ''}"
         for problem, keys in problems.items()
         if keys
     ]
-    if named:
-        raise ValueError(f"backbone.weights: {settings.weights} does not fit {settings.name}: {' | '.join(named)}")
-    network.load_state_dict(found)

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from src.base import distributed
 from src.base.batches import Batches
+from src.base.devices import is_out_of_memory
 from src.training.checkpoints import Checkpoints
 from src.training.loop import Loop, Recipe
 from src.training.metrics import score
 from src.training.precision import autocast
-from src.training.steps import is_out_of_memory
 
 Row = dict[str, Any]  # of a training curve
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
 from src.base import distributed
+from src.base.devices import is_out_of_memory
 from src.interface import console
 from src.training import mixing
 from src.training.precision import autocast, loss_scaler
@@ -206,9 +207,3 @@ class Stepper:
 
     def _size(self, count: int) -> str:
         return f"{count} images" + (" of a process" if distributed.processes() > 1 else "")
-
-
-def is_out_of_memory(problem: Exception) -> bool:
-    """CUDA's own type, or the plain RuntimeError of the CPU's and MPS's allocators."""
-    text = str(problem)
-    return isinstance(problem, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text

@@ -1,15 +1,16 @@
 """Frozen features: every image through the backbone once. N images, V augmented views, D feature width."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from src.base import artifacts
+from src.base import artifacts, devices
 from src.images.image_batches import ImageBatches
-from src.training.precision import autocast
+from src.interface import console
 
 PARTS_PER_WRITE = 16
 
@@ -20,7 +21,7 @@ def freeze(network: nn.Module) -> nn.Module:
 
 
 def extract(
-    network: nn.Module,
+    run: Callable[[Tensor], Tensor],
     batches: ImageBatches,
     path: str | Path,
     *,
@@ -28,33 +29,27 @@ def extract(
     width: int,
     batch_size: int,
     advance: Callable[[int], None],
-    precision: str = "float32",
 ) -> None:
     """Write float16 features (1 + V, N, D), labels (N,) and classes to `path`; the first view is clean.
 
     The features grow in a preallocated memory-mapped file, so they may outgrow memory.
 
     Args:
-        network: frozen, images to features (N, D).
+        run: a frozen network, images to features (N, D).
         views: V.
         width: D.
-        batch_size: images per forward pass.
+        batch_size: images at a time, halved where memory runs out.
         advance: told the number of images after each batch.
-        precision: of the network's products, as for training.
 
     Raises:
         FloatingPointError: a feature is too large for float16, or not a number.
+        MemoryError: not even one image fits.
     """
     shape = (1 + views, len(batches.labels), width)
-    device = batches.labels.device
-    with (
-        artifacts.scratch_tensor(shape, torch.float16, beside=path) as features,
-        torch.inference_mode(),
-        autocast(precision, device),
-    ):
+    with artifacts.scratch_tensor(shape, torch.float16, beside=path) as features, torch.inference_mode():
         for view, rows in enumerate(features):
-            inputs_of = batches.augmented(view, batch_size) if view else batches.clean(batch_size)
-            _fill(rows, _outputs(network, inputs_of, advance))
+            inputs_of = partial(batches.augmented, view) if view else batches.clean
+            batch_size = _fill_in_memory(rows, run, inputs_of, batch_size, advance)
             if not rows.isfinite().all():
                 raise FloatingPointError(
                     f"features of view {view} for {path} are not finite in float16: check backbone.weights"
@@ -62,9 +57,40 @@ def extract(
         artifacts.save({"features": features, "labels": batches.labels.cpu(), "classes": batches.classes}, path)
 
 
-def _outputs(network: nn.Module, batches: Iterable[Tensor], advance: Callable[[int], None]) -> Iterator[Tensor]:
+def _fill_in_memory(
+    rows: Tensor,
+    run: Callable[[Tensor], Tensor],
+    inputs_of: Callable[[int], Iterable[Tensor]],
+    batch_size: int,
+    advance: Callable[[int], None],
+) -> int:
+    """Fill `rows`, from their first one again with half as many images at a time where memory runs out.
+
+    Returns:
+        How many did fit.
+    """
+    while True:
+        try:
+            _fill(rows, _outputs(run, inputs_of(batch_size), advance))
+            return batch_size
+        except RuntimeError as problem:
+            if not devices.is_out_of_memory(problem):
+                raise
+            reason = str(problem).strip().partition("\n")[0]
+            problem.__traceback__ = None  # its frames hold the tensors that did not fit
+        if batch_size == 1:
+            raise MemoryError(f"not even one image at a time fits ({reason}); try a lower backbone.resolution")
+        batch_size = -(-batch_size // 2)
+        if torch.accelerator.is_available():
+            torch.accelerator.empty_cache()
+        console.warn(f"out of memory ({reason}): {batch_size} images at a time from here on")
+
+
+def _outputs(
+    run: Callable[[Tensor], Tensor], batches: Iterable[Tensor], advance: Callable[[int], None]
+) -> Iterator[Tensor]:
     for inputs in batches:
-        yield network(inputs).half()
+        yield run(inputs).half()
         advance(len(inputs))
 
 

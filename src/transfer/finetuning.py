@@ -1,11 +1,14 @@
 """Fine-tuning: the pretrained backbone and a head as one network, and how params.yaml wants it trained."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from src.base.batches import Batches
 from src.base.randomness import seed_of
+from src.images.augmentation import View
 from src.interface.params import Finetune
 from src.models.backbones import Backbone
 from src.models.heads import Head, build_head, join
@@ -40,6 +43,11 @@ def assemble(
         head.load_state_dict(head_weights)
     set_stochastic_depth(backbone.network, settings.stochastic_depth)
     return join(backbone.network, head)
+
+
+def seen(view: View, settings: Finetune) -> View:
+    """What the network sees while it is fine-tuned and judged: `view`, at finetune.resolution where there is one."""
+    return replace(view, resolution=settings.resolution or view.resolution)
 
 
 def set_stochastic_depth(backbone: nn.Module, probability: float) -> None:

@@ -15,8 +15,8 @@ Block = tuple[str, list[nn.Module]]
 def blocks(backbone: nn.Module) -> list[Block]:
     """Names and modules of the backbone's blocks, from its input to its output.
 
-    They are its top-level children, those of `features` in its place where there is one. A normalisation belongs to the
-    block before it, and what has no parameters to none: a ResNet is conv1 (with bn1), layer1, ..., layer4.
+    They are its top-level children, those of `features` or `blocks` in its place where there is one. A normalisation
+    belongs to the block before it, and what has no parameters to none: a ResNet is conv1 (with bn1), layer1, ...
     """
     found: list[Block] = []
     for name, module in _children(backbone):
@@ -51,7 +51,7 @@ def grouped(network: nn.Module, settings: Finetune, *, lr: float) -> list[dict[s
 def _children(backbone: nn.Module) -> list[tuple[str, nn.Module]]:
     found: list[tuple[str, nn.Module]] = []
     for name, module in backbone.named_children():
-        inner = module.named_children() if name == "features" else None
+        inner = module.named_children() if name in ("features", "blocks") else None
         found += [(f"{name}.{child}", part) for child, part in inner] if inner else [(name, module)]
     return found
 

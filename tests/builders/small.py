@@ -151,7 +151,14 @@ def finetune_settings(**changes: Any) -> Finetune:
     """What params.yaml ships, but short and plain: the file may hold an experiment's values."""
     plain: dict[str, Any] = {
         **{"strategy": "full", "unfreeze_every": 1, "layer_decay": 0.75, "head": "trained", "epochs": 5},
-        **{"batch_size": 8, "micro_batch_size": None, "backbone_lr_ratio": 0.1, "optimizer": "adamw", "epsilon": 1e-3},
+        **{
+            "resolution": None,
+            "batch_size": 8,
+            "micro_batch_size": None,
+            "backbone_lr_ratio": 0.1,
+            "optimizer": "adamw",
+            "epsilon": 1e-3,
+        },
         **{"schedule": "cosine", "warmup_epochs": 1, "weight_decay": 0.05, "label_smoothing": 0.0, "mixup": 0.0},
         **{"cutmix": 0.0, "stochastic_depth": 0.2, "ema_decay": 0.0, "clip_norm": 0.0, "early_stopping": 0},
         **{"precision": "float32", "compile": False, "sync_batch_norm": False},

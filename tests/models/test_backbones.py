@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from src.images.augmentation import View
 from src.interface.params import BACKBONES
-from src.models import backbones
+from src.models import backbones, lite
 from src.transfer import features
 from tests.builders.small import PICO, SHIPPED, backbone_settings, load, same_state
 
@@ -35,7 +35,7 @@ def parameters(network: nn.Module) -> int:
 
 
 def test_every_published_backbone_of_the_parameters_is_in_the_table_below() -> None:
-    assert set(BACKBONES) == {PICO, *PUBLISHED}
+    assert set(BACKBONES) == {PICO, *PUBLISHED, *lite.RESOLUTIONS}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

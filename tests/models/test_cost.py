@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model_weights
 
 from src.interface import params
-from src.models import cost, speed
+from src.models import cost, lite, speed
 from src.models.backbones import load_backbone
 from tests.builders.small import PICO, convolutional, same_state
 
@@ -28,7 +28,7 @@ def build(name: str) -> nn.Module:
         settings = params.Backbone(name=PICO, weights="random", resolution="native")
         return load_backbone(settings, seed=0).network.to("meta")
     with torch.device("meta"):
-        return torchvision.models.get_model(name)
+        return lite.build(name) if name in lite.RESOLUTIONS else torchvision.models.get_model(name)
 
 
 def flops(network: nn.Module, resolution: int) -> int:
@@ -61,7 +61,7 @@ def test_they_agree_at_sides_that_strides_divide_and_at_those_that_they_do_not(r
     assert 2 * cost.multiply_adds(network, resolution) == flops(network, resolution)
 
 
-@pytest.mark.parametrize("name", [name for name in params.BACKBONES if name != PICO])
+@pytest.mark.parametrize("name", [name for name in params.BACKBONES if name not in (PICO, *lite.RESOLUTIONS)])
 def test_multiply_adds_are_the_published_ones_to_the_last_digit_that_is_published(name: str) -> None:
     """torchvision's metadata: 10^9 multiply-adds with three decimals, at the crop size of the first weights' recipe."""
     weights = get_model_weights(name).IMAGENET1K_V1

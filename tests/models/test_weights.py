@@ -81,10 +81,17 @@ def test_weights_with_missing_unexpected_and_misshapen_keys_name_the_first_of_ea
     assert keys[3] not in said
 
 
-def test_weights_of_another_network_do_not_fit() -> None:
-    said = message(SHIPPED, name="resnet18")
-    assert "does not fit resnet18" in said
-    assert "missing: conv1.weight" in said
+def test_weights_of_another_network_are_said_to_be_its_own_instead_of_listing_tensors() -> None:
+    assert message(SHIPPED, name="resnet18") == (
+        f"backbone.weights: {SHIPPED} has the weights of {PICO}, not of resnet18; "
+        f"allowed: backbone.name={PICO} with it, or weights of resnet18"
+    )
+
+
+def test_the_prefix_that_data_parallel_training_leaves_is_dropped(tmp_path: Path) -> None:
+    original = load(seed=1).network.state_dict()
+    torch.save({f"module.{key}": value for key, value in original.items()}, tmp_path / "parallel.pth")
+    assert same_state(load(weights=tmp_path / "parallel.pth", seed=2).network.state_dict(), original)
 
 
 def test_batch_counters_may_be_missing_as_in_old_files(tmp_path: Path) -> None:
@@ -232,15 +239,15 @@ def test_published_weights_are_fetched_once_and_checked_by_the_hash_in_their_nam
     (tmp_path / "pico-00000000.pth").write_bytes((tmp_path / f"pico-{digest[:8]}.pth").read_bytes())
     with served(tmp_path) as address:
         good = published(f"{address}/pico-{digest[:8]}.pth")
-        assert same_state(_download(good, backbone_settings()), shipped())
+        assert same_state(_download(good), shipped())
         with pytest.raises(
             ValueError, match=rf'invalid hash value \(expected "00000000", got "{digest}"\); delete'
         ) as caught:
-            _download(published(f"{address}/pico-00000000.pth"), backbone_settings())
+            _download(published(f"{address}/pico-00000000.pth"))
         assert "\n" not in str(caught.value)
         with pytest.raises(ValueError, match=r"could not fetch http://127\.0\.0\.1:\d+/no-12345678\.pth .*404"):
-            _download(published(f"{address}/no-12345678.pth"), backbone_settings())
-    assert same_state(_download(good, backbone_settings()), shipped()), "the second time needs no network"
+            _download(published(f"{address}/no-12345678.pth"))
+    assert same_state(_download(good), shipped()), "the second time needs no network"
     assert [path.name for path in hub.iterdir()] == [f"pico-{digest[:8]}.pth"]
 
 
@@ -259,7 +266,7 @@ def test_a_server_that_answers_nonsense_is_one_clear_line_and_leaves_nothing(hub
         with pytest.raises(
             ValueError, match=r"^backbone\.weights: could not fetch .*welcome to the hotel.*; put the file"
         ):
-            _download(weights, backbone_settings())
+            _download(weights)
     assert not list(hub.iterdir())
 
 

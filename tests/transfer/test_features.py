@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from src.base import artifacts
 from src.transfer import features
@@ -48,4 +48,36 @@ def test_features_that_overflow_float16_are_an_error_and_leave_no_file(tmp_path:
     nn.init.constant_(network[2].weight, 1e6)
     with pytest.raises(FloatingPointError, match=r"view 0 .*not finite in float16: check backbone\.weights"):
         extract(features.freeze(network), tmp_path / "features.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_memory_runs_out_half_as_many_images_at_a_time_give_the_same_features(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = features.freeze(load(weights=SHIPPED).network)
+    sizes: list[int] = []
+
+    def cramped(inputs: Tensor) -> Tensor:
+        sizes.append(len(inputs))
+        if len(inputs) > 2:
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"
+            )
+        return network(inputs)
+
+    stored = [tmp_path / "cramped.pt", tmp_path / "roomy.pt"]
+    for run, path in zip((cramped, network), stored, strict=True):
+        features.extract(run, PHOTOS, path, views=1, width=640, batch_size=7, advance=lambda count: None)
+    cramped_features, roomy_features = (artifacts.load(path)["features"].float() for path in stored)
+    torch.testing.assert_close(cramped_features, roomy_features, atol=1e-3, rtol=1e-3)
+    assert sizes == [7, 4, 2, 2, 2, 1, 2, 2, 2, 1]
+    assert "2 images at a time from here on" in capsys.readouterr().err
+
+
+def test_an_image_that_does_not_fit_alone_is_one_line_with_a_way_out(tmp_path: Path) -> None:
+    def full(inputs: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    with pytest.raises(MemoryError, match=r"not even one image .* try a lower backbone\.resolution"):
+        features.extract(full, PHOTOS, tmp_path / "x.pt", views=0, width=640, batch_size=3, advance=lambda count: None)
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,78 @@
+"""What runs a frozen network: ONNX Runtime gives torch's features, or says why torch computes them."""
+
+import importlib.util
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from src.interface.params import Inference
+from src.models import engines
+from tests.builders.small import convolutional
+
+IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def frozen() -> nn.Module:
+    return convolutional().eval().requires_grad_(False)
+
+
+def settings(engine: str = "auto", precision: str = "auto") -> Inference:
+    return Inference(engine=engine, precision=precision, batch_size=4)  # type: ignore[arg-type]
+
+
+def test_onnx_runtime_is_chosen_on_a_cpu_and_agrees_with_torch_for_any_number_of_images() -> None:
+    network = frozen()
+    engine = engines.build_engine(network, settings(), IMAGES[:2])
+    assert engine.name.startswith("onnxruntime 1.")
+    for count in (1, 2, 6):
+        torch.testing.assert_close(engine.run(IMAGES[:count]), network(IMAGES[:count]), atol=1e-6, rtol=1e-5)
+
+
+def test_torch_is_taken_where_it_is_asked_for_and_where_a_16_bit_format_is() -> None:
+    network = frozen()
+    for asked in (settings("torch"), settings("auto", "bfloat16")):
+        assert engines.build_engine(network, asked, IMAGES).name == "torch"
+    assert engines.build_engine(network, settings("auto", "bfloat16"), IMAGES).run(IMAGES).dtype == torch.bfloat16
+
+
+def test_onnx_runtime_in_a_16_bit_format_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"inference\.engine: onnxruntime does not run in bfloat16 on cpu; allowed: "):
+        engines.build_engine(frozen(), settings("onnxruntime", "bfloat16"), IMAGES)
+
+
+@pytest.mark.parametrize("engine", ["auto", "onnxruntime"])
+def test_without_its_packages_it_is_an_error_and_not_another_result(
+    monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    find: Callable[[str], object] = importlib.util.find_spec
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "onnxscript" else find(name))
+    with pytest.raises(ValueError, match=rf"inference\.engine: {engine} needs onnxscript, not installed .* torch"):
+        engines.build_engine(frozen(), settings(engine), IMAGES)
+
+
+class Branching(nn.Module):
+    """What it computes depends on its input's values, which no graph can hold."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3)) if images.sum() > 0 else -images.mean((2, 3))
+
+
+def test_a_network_that_cannot_be_exported_says_so_and_runs_on_torch(capsys: pytest.CaptureFixture[str]) -> None:
+    engine = engines.build_engine(Branching(), settings(), IMAGES)
+    assert engine.name == "torch"
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert "cannot be exported to ONNX" in line
+
+
+def test_features_that_differ_from_torchs_are_said_and_not_trusted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, other = frozen(), frozen()
+    with torch.no_grad():
+        next(other.parameters()).mul_(1.1)
+    exported = engines._exported
+    monkeypatch.setattr(engines, "_exported", lambda given, images: exported(other, images))
+    assert engines.build_engine(network, settings(), IMAGES).name == "torch"
+    assert "ONNX Runtime's features differ from torch's by" in capsys.readouterr().err
