@@ -1,15 +1,25 @@
 """Run a recipe as the DVC experiment of its name, and leave it in the workspace: `python -m recipes.run sample`.
 
-A recipe is a file of `key=value` lines; empty lines and those that start with # are left out.
+A recipe is a file of `key=value` lines, as `dvc exp run -S` takes them: what it does otherwise than params.yaml as
+committed, whatever ran last. Empty lines and those that start with # are left out.
 """
 
+import difflib
 import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from dvc.cli import main as dvc
+from dvc.utils.hydra import apply_overrides
+
+from src.interface import checking, params
+
+PARAMS = "params.yaml"
 
 AFTERWARDS = """
 The report: open reports/report.html in a browser. Then change one value, and see what it changes:
@@ -49,20 +59,90 @@ def free(name: str) -> None:
         subprocess.run(["dvc", "exp", "remove", "--quiet", name], check=True)
 
 
+def applied(name: str, base: bytes) -> bytes:
+    """params.yaml under `recipes/<name>.txt`, from what `base` says.
+
+    Raises:
+        ValueError: in one line, a key or a value that params.yaml cannot have.
+    """
+    recipe = Path("recipes", f"{name}.txt")
+    lines, known = overrides(recipe), dict(_leaves(checking.parse(base, PARAMS)))
+    for key in (line.partition("=")[0] for line in lines if line[0] not in "+~"):
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise ValueError(f"{recipe}: {key} is no key of {PARAMS}{f'; did you mean {near[0]}?' if near else ''}")
+    with TemporaryDirectory() as folder:
+        path = Path(folder, PARAMS)
+        path.write_bytes(base)
+        apply_overrides(path, lines)
+        content = path.read_bytes()
+    try:
+        params.parse(content)
+    except ValueError as error:
+        raise ValueError(f"{recipe}: {error}") from None
+    return content
+
+
+def refuse_to_lose(base: bytes) -> None:
+    """Stop where params.yaml has values that would be lost: neither committed, nor an experiment's, nor a recipe's."""
+    path = Path(PARAMS)
+    now = checking.parse(path.read_bytes(), PARAMS) if path.exists() else None
+    if now is None or any(now == checking.parse(content, PARAMS) for content in _kept(base)):
+        return
+    committed, present = dict(_leaves(checking.parse(base, PARAMS))), dict(_leaves(now))
+    edits = [
+        f"{key}={present.get(key, 'missing')} (committed: {committed.get(key, 'missing')})"
+        for key in committed | present
+        if committed.get(key) != present.get(key) and not isinstance(present.get(key), dict)
+    ]
+    raise ValueError(
+        f"{PARAMS} has edits that no experiment has, and a recipe would overwrite them: {', '.join(edits)}; keep them "
+        f"(dvc exp run -n NAME), or drop them (git restore {PARAMS})"
+    )
+
+
+def _kept(base: bytes) -> Iterator[bytes]:
+    """Every params.yaml that can be had again: the committed one, those of experiments, those under recipes."""
+    yield base
+    for reference in _git("for-each-ref", "--format=%(refname)", "refs/exps").decode().split():
+        if reference.startswith("refs/exps/exec/"):  # what DVC works on
+            continue
+        yield _git("show", f"{reference}:{PARAMS}")
+    for recipe in Path("recipes").glob("*.txt"):
+        yield applied(recipe.stem, base)
+
+
+def _git(*command: str) -> bytes:
+    return subprocess.run(["git", *command], capture_output=True, check=True).stdout
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Values by their dotted keys, sections that arms are themselves among them."""
+    for key, value in values.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+
+
 def run(name: str) -> int:
     """Run `recipes/<name>.txt`; DVC's exit status."""
+    base = _git("show", f"HEAD:{PARAMS}")
+    refuse_to_lose(base)
+    Path(PARAMS).write_bytes(applied(name, base))
     known = has_identity()
     if not known:
         lend_identity()
     free(name)
     if not Path("dvc.lock").exists():  # the first run: DVC would warn of every output that is still to be made
         logging.getLogger("dvc_data.index.checkout").disabled = True
-    settings = [part for line in overrides(f"recipes/{name}.txt") for part in ("--set-param", line)]
-    status: int = dvc(["exp", "run", "--name", name, *settings])
+    status: int = dvc(["exp", "run", "--name", name])
     if status == 0:
         print(AFTERWARDS.format(name=name, identity="" if known else IDENTITY))
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1]))
+    try:
+        sys.exit(run(sys.argv[1]))
+    except ValueError as error:
+        sys.exit(f"recipes: {error}")

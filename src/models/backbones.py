@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from src.base import artifacts
 from src.base.randomness import seed_of
 from src.images.augmentation import View
-from src.interface.params import BACKBONES
 from src.interface.params import Backbone as BackboneParams
 from src.models import efficientnet, lite
 from src.models.weights import PICO, default_view, differences, read_weights, weights_file, without_classifier
@@ -86,8 +85,8 @@ def _build_pico() -> nn.Module:
 
 
 def _misfit(settings: BackboneParams, state: dict[str, Tensor], problems: list[str]) -> str:
-    """Why weights do not fit: they are another network's, or how they differ."""
-    for name in BACKBONES:
+    """Why weights do not fit: they are another EfficientNet's, or how they differ."""
+    for name in (PICO, *efficientnet.PUBLISHED, *lite.RESOLUTIONS):
         with torch.device("meta"):  # shapes alone
             try:
                 network, classifier, _ = _build(name)

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 def checkout(folder: Path, *, git: bool = True, commit: bool = True) -> Path:
     """What make needs of this project, under git or not."""
-    for name in ("Makefile", "requirements.txt", "requirements-dev.txt", "requirements-bench.txt"):
-        shutil.copy(ROOT / name, folder)
+    for path in (ROOT / "Makefile", *ROOT.glob("requirements*.txt")):
+        shutil.copy(path, folder)
     shutil.copytree(ROOT / "recipes", folder / "recipes", ignore=shutil.ignore_patterns("__pycache__"))
     person = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost", "-c", "commit.gpgsign=false"]
     for command in [["init", "-q"], ["add", "-A"], [*person, "commit", "-qm", "start"]][: git * (2 + commit)]:

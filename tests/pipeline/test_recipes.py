@@ -1,6 +1,8 @@
 """Recipes: whole sets of values for params.yaml, applied here by DVC's own code, as `dvc exp run -S` applies them."""
 
+import re
 import shutil
+import subprocess
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +12,7 @@ import pytest
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
 from recipes import run
-from src.interface import params
+from src.interface import checking, params
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.txt"))
@@ -22,6 +24,15 @@ def applied(recipes: list[Path], folder: Path) -> params.Params:
     for recipe in recipes:
         apply_overrides(folder / "params.yaml", run.overrides(recipe))
     return params.load(folder / "params.yaml")
+
+
+def with_lines(base: bytes, lines: list[str]) -> Any:
+    """The values of params.yaml, from `base` and `lines`."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "params.yaml"
+        path.write_bytes(base)
+        apply_overrides(path, lines)
+        return checking.parse(path.read_bytes(), path)
 
 
 @cache
@@ -55,15 +66,12 @@ def test_a_recipe_is_one_experiment_and_no_sweep(recipe):
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
-def test_a_recipe_names_each_key_once_and_every_key_that_any_recipe_names(recipe):
-    assert sorted(keys(recipe)) == sorted({key for other in RECIPES for key in keys(other)})
-
-
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
-def test_nothing_of_another_recipe_stays(recipe, tmp_path):
-    """Of the one before it, that is: all name the same keys."""
-    other = RECIPES[RECIPES.index(recipe) - 1]
-    assert applied([other, recipe], tmp_path) == loaded(recipe.stem)
+def test_a_recipe_names_each_key_once_and_only_what_it_changes(recipe):
+    assert len(keys(recipe)) == len(set(keys(recipe)))
+    lines, committed = run.overrides(recipe), (ROOT / "params.yaml").read_bytes()
+    for line in (line for line in lines if line[0] not in "+~"):
+        others = [other for other in lines if other != line]
+        assert with_lines(committed, others) != with_lines(committed, lines), f"{line} is what params.yaml has anyway"
 
 
 def test_every_recipe_has_a_title_of_its_own():
@@ -173,3 +181,81 @@ def test_comments_and_empty_lines_of_a_recipe_are_left_out_and_values_stay_whole
     (tmp_path / "own.txt").write_text("# lr=1\n\n  lr=0.1\r\nreport.title='a # b, c'\ntune_head.dropout=[0.1, 0.2]")
     assert run.overrides(tmp_path / "own.txt") == ["lr=0.1", "report.title='a # b, c'", "tune_head.dropout=[0.1, 0.2]"]
     assert applied([tmp_path / "own.txt"], tmp_path).report.title == "a # b, c"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git repository with params.yaml and recipes alone, in which the test runs."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "recipes", "recipes")
+    for command in (("init", "-q"), ("add", "recipes")):
+        git(*command)
+    commit((ROOT / "params.yaml").read_bytes())
+    return tmp_path / "params.yaml"
+
+
+def git(*command: str) -> str:
+    named = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
+    return subprocess.run(["git", *named, *command], check=True, capture_output=True, text=True).stdout
+
+
+def commit(content: bytes) -> str:
+    """Commit params.yaml with `content`; its revision."""
+    Path("params.yaml").write_bytes(content)
+    git("add", "params.yaml")
+    git("commit", "-qm", "params")
+    return git("rev-parse", "HEAD").strip()
+
+
+def edit(path: Path, before: str, after: str) -> bytes:
+    content = path.read_text()
+    assert content.count(before) == 1
+    path.write_text(content.replace(before, after))
+    return path.read_bytes()
+
+
+def refused() -> str:
+    """What is said of the edits in params.yaml."""
+    with pytest.raises(ValueError, match=r"^params\.yaml has edits that no experiment has") as caught:
+        run.refuse_to_lose(run._git("show", "HEAD:params.yaml"))
+    return str(caught.value)
+
+
+def test_a_recipe_starts_from_what_is_committed_and_not_from_the_recipe_before_it(checkout):
+    base = commit(edit(checkout, "lr: 5.0e-4", "lr: 7.0e-4")) and checkout.read_bytes()
+    checkout.write_bytes(run.applied("sample", base))
+    run.refuse_to_lose(base)
+    found = params.parse(run.applied("published_b1_tuned_head", base))
+    assert (found.dataset.name, found.augment.flip) == ("cifar10", True)
+    assert params.parse(run.applied("cifar10_quick", base)).lr == 0.002
+    assert params.parse(base).lr == 7e-4
+
+
+def test_edits_that_only_params_yaml_has_are_named_and_kept(checkout):
+    before = edit(checkout, "views: 4", "views: 5")
+    assert "features.views=5 (committed: 4); keep them (dvc exp run -n NAME), or drop them (git" in refused()
+    assert checkout.read_bytes() == before
+
+
+def test_what_an_experiment_has_may_be_overwritten(checkout):
+    base, edited = checkout.read_bytes(), edit(checkout, "views: 4", "views: 5")
+    revision = commit(edited)
+    git("reset", "-q", "--hard", "HEAD~1")
+    checkout.write_bytes(edited)
+    assert "features.views=5" in refused()
+    git("update-ref", "refs/exps/ab/cdef/mine", revision)
+    run.refuse_to_lose(base)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("finetune.epoch=5", "finetune.epoch is no key of params.yaml; did you mean finetune.epochs?"),
+        ("finetune.epochs=none", "finetune.epochs: 'none' is not allowed"),
+    ],
+)
+def test_a_recipe_with_an_unknown_key_or_a_wrong_value_is_one_line(checkout, line, message):
+    Path("recipes/own.txt").write_text(f"lr=0.01\n{line}\n")
+    with pytest.raises(ValueError, match=rf"^recipes/own\.txt: {re.escape(message)}") as caught:
+        run.applied("own", checkout.read_bytes())
+    assert "\n" not in str(caught.value)
