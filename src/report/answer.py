@@ -38,8 +38,9 @@ def facts(study: Study) -> str:
     download, records = study.metrics["download"], study.records.values()
     images = sum(download[split]["images"] for split in ("train", "val", "test"))
     devices = dict.fromkeys(record.facts["device"] for record in records if "device" in record.facts)
+    frozen, tuned = (study.records[stage].facts.get("resolution") for stage in ("extract_features", "finetune"))
     return (
-        f"{study.settings['backbone'].name} at {study.records['extract_features'].facts['resolution']} pixels "
+        f"{study.settings['backbone'].name} at {frozen} pixels{f', fine-tuned at {tuned},' if tuned != frozen else ''} "
         f"on {study.settings['dataset'].name}: {count(images)} images, {count(len(study.answers.classes))} classes. "
         f"{duration(sum(record.seconds for record in records))} in all, on {', '.join(devices)}."
     )

@@ -96,6 +96,8 @@ def data(study: Study) -> Section:
         "Weights": features.get("weights", backbone.weights),
         "SHA-256 of the weights": features.get("weights_sha256"),
         "Resolution": f"{features['resolution']} pixels",
+        "Resolution when fine-tuned": f"{study.records['finetune'].facts['resolution']} pixels",
+        "Features computed by": features["engine"],
         "Head": ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in study.best_head.items()),
     }
     known = [[name, value] for name, value in origin.items() if value]

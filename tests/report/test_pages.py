@@ -91,6 +91,10 @@ def test_the_other_tables_show_what_the_stages_left():
     shares = dict(page.table("Importance")[1:])
     expected = zip(made.importances["parameter"], made.importances["importance"], strict=True)
     assert shares == {name.replace("_", " "): f"{100 * share:.1f} %" for name, share in expected}
+    ran_on = dict(page.table("The study."))
+    assert (ran_on["Resolution"], ran_on["Resolution when fine-tuned"]) == ("64 pixels", "96 pixels")
+    assert ran_on["Features computed by"] == "onnxruntime 1.32.0"
+    assert " at 64 pixels, fine-tuned at 96, on cifar10: " in plain(answer.facts(made))
     settings = dict(page.table("Every value"))
     assert settings["lr"] == "0.0005"
     assert "backbone_lr_ratio 0.1, optimizer adamw" in settings["finetune"]
