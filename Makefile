@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := true
 # A process a core, each of one thread; what tests share is made once (tests/conftest.py).
 PYTEST := OMP_NUM_THREADS=1 python -m pytest -n logical --maxprocesses 4 --dist loadscope
 
-.PHONY: help run study test test-all lint deps bench weights clean-resume known-recipe preflight
+.PHONY: help run study test test-all test-browser test-services lint deps bench weights clean-resume known-recipe preflight
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -24,7 +24,13 @@ test: .venv/.dev-installed ## the fast tests
 	@$(PYTEST)
 
 test-all: test ## all tests: the fast ones, then the slow ones
-	@$(PYTEST) -m "slow and not gpu and not network"
+	@$(PYTEST) -m "slow and not gpu and not network and not browser and not services"
+
+test-browser: .venv/.dev-installed ## pages in a real browser: needs Chromium (.ci/packages.txt)
+	@python -m pytest -m browser
+
+test-services: .venv/.dev-installed ## real servers on this machine
+	@python -m pytest -m services
 
 lint: .venv/.dev-installed ## style, formatting, types, and which room may import which
 	@ruff check .
