@@ -206,9 +206,8 @@ class Loop:
 
     def _check_skipped(self) -> None:
         """Whether float16 leaves out too many steps in a row, or all of a short run."""
-        if not self.record.skips or (skipped := self.record.skipped) < min(
-            MOST_SKIPPED, self.recipe.epochs * self.steps
-        ):
+        most = min(MOST_SKIPPED, self.recipe.epochs * self.steps)
+        if not self.record.skips or (skipped := self.record.skipped) < most:
             return
         scale = self.stepper.scaler.get_scale()
         cure = f"or {self.advice}" if scale < 1 else "or train for more steps"

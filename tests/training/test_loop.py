@@ -205,13 +205,8 @@ def test_under_float16_a_whole_epoch_may_overflow_while_the_loss_scale_comes_dow
 @pytest.mark.parametrize(
     ("epochs", "killed_after", "where", "advice"),
     [
-        (
-            30,
-            13,
-            "20 steps in a row, until epoch 5, step 4 of 4, at a loss scale of 0.0625",
-            "or lower the learning rate",
-        ),
-        (3, 7, "12 steps in a row, until epoch 3, step 4 of 4, at a loss scale of 16", "or train for more steps"),
+        (30, 13, "20 steps in a row, until epoch 5, step 4 of 4, at a loss scale of 0.0625", "lower the learning rate"),
+        (3, 7, "12 steps in a row, until epoch 3, step 4 of 4, at a loss scale of 16", "train for more steps"),
     ],
 )
 def test_under_float16_what_overflows_for_ever_ends_the_run_however_often_it_is_killed(
@@ -220,11 +215,9 @@ def test_under_float16_what_overflows_for_ever_ends_the_run_however_often_it_is_
     """From 2^16, 20 steps bring the scale to 1/16, where it is not to blame; a run of 12 is too short to tell."""
     settings = {"precision": "float16", "epochs": epochs}
     run(tmp_path, model=broken_at(range(999), "gradient"), steps=killed_after, **settings)
-    with pytest.raises(
-        FloatingPointError, match=rf"^float16: the gradient overflowed in {where} in the end; "
-    ) as caught:
+    with pytest.raises(FloatingPointError, match=f"^float16: the gradient overflowed in {where} in the end") as caught:
         run(tmp_path, model=broken_at(range(999), "gradient"), **settings)
-    assert f"set precision to bfloat16 or float32, {advice}" in str(caught.value)
+    assert f"; set precision to bfloat16 or float32, or {advice}" in str(caught.value)
 
 
 def test_batch_norm_trains_on_an_odd_number_of_images_in_pairs() -> None:
