@@ -14,7 +14,7 @@ def main() -> None:
     with tracking.stage(record, cfg) as run:
         expectations.announce(cfg)
         loaded = datasets.load(cfg.dataset, datasets.OFFICIAL)
-        found = splitting.describe(loaded.splits)
+        found = splitting.describe(loaded.splits) | {"skipped": len(loaded.skipped)}
         noted.settle()
         with artifacts.together(noted.confirm):
             splits.save_split(loaded.splits["train"], "data/images/train.pt")
@@ -23,6 +23,7 @@ def main() -> None:
             artifacts.write_json(found, "metrics/download.json")
             run.metrics(found)
             record.note(dataset=cfg.dataset.name, source=loaded.source, source_sha256=loaded.source_sha256)
+            record.note(skipped=loaded.skipped, copies=loaded.copies)
             artifacts.write_json(record.values(), "data/runs/download.json")
 
 

@@ -4,11 +4,16 @@ Every file appears whole or not at all: it is written beside its target under a 
 N images, C channels, H x W pixels.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import pickle
+import re
+import struct
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,6 +25,11 @@ import psutil
 import torch
 from torch import Tensor
 
+# What torch.load raises about a file that is not what it reads, whatever its bytes are.
+_NO_TENSORS = (
+    *(pickle.UnpicklingError, EOFError, LookupError, RuntimeError, ValueError, AssertionError, AttributeError),
+    *(TypeError, struct.error, OSError),
+)
 _waiting: ContextVar[dict[Path, Path] | None] = ContextVar("waiting", default=None)  # target -> written file
 
 
@@ -115,9 +125,36 @@ def save(tensors: Mapping[str, Any], path: str | Path) -> None:
 
 
 def load(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
-    """Read what `save` wrote, onto the CPU; with `mmap`, tensors stay on disk until they are touched."""
-    loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    return loaded
+    """Read what `save` or another program's torch.save wrote, onto the CPU; with `mmap`, tensors stay on disk until
+    they are touched.
+
+    Raises:
+        ValueError: the file is none of torch's, is damaged, or holds what is neither a tensor nor a plain value: such a
+            pickle may run code, and is not read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, about what is refused anyway
+            loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+            return loaded
+    except _NO_TENSORS as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # torch's, where a file is cut off
+            raise
+        raise ValueError(f"{path} {_refusal(error)}") from None
+
+
+def _refusal(error: Exception) -> str:
+    """What is wrong with a file, without torch's advice to read it all the same."""
+    text = str(error)
+    found = re.search(r"GLOBAL (\S+)", text) or re.search(r"got (<class .*?>)", text)
+    thing = found.group(1) if found else "a TorchScript program" if "TorchScript archive" in text else None
+    if thing:
+        return (
+            f"holds {thing}, which is no tensor, and reading it could run code; allowed: names and tensors, as "
+            "torch.save(model.state_dict(), ...) writes them"
+        )
+    reason = f" ({text.partition('. ')[0].strip()})" if isinstance(error, RuntimeError) else ""
+    return f"is no file that torch.save wrote, or a damaged one{reason}"
 
 
 def load_input(path: str | Path) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from torch import Tensor
 from src.base.distributed import own_part
 from src.base.randomness import generator
 
+SMALLEST_PART = 2  # images: batch normalisation cannot train on one
+
 
 class Batches(Protocol):
     """What training needs to know of its data."""
@@ -26,7 +28,7 @@ class Batches(Protocol):
         """Inputs and labels of this process's part of each batch of an epoch of training.
 
         Args:
-            batch_size: images of a batch, over all processes.
+            batch_size: images of a batch, over all processes, as `batch_sizes` takes it.
             start: number of the first batch, from 0; those before it cost nothing.
         """
         ...
@@ -37,16 +39,16 @@ class Batches(Protocol):
 
 
 def batch_sizes(count: int, batch_size: int) -> list[int]:
-    """Images of each batch of an epoch: `batch_size` at most, and all but equal."""
-    steps = math.ceil(count / batch_size)
+    """Images of each batch of an epoch: all but equal, and `batch_size` at most, or one more in place of a lone image.
+
+    A lone image remains only where there is but one.
+    """
+    steps = max(1, min(math.ceil(count / batch_size), count // SMALLEST_PART))
     return [count // steps + (step < count % steps) for step in range(steps)]
 
 
 def shuffle(count: int, batch_size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
-    """Indices 0..count-1 in random order, in batches whose sizes differ by at most one.
-
-    Equal sizes keep the last batch from being tiny: batch normalisation cannot train on a single image.
-    """
+    """Indices 0..count-1 in random order, in batches of `batch_sizes`."""
     order = torch.randperm(count, generator=generator(seed, "shuffle", epoch))
     parts: tuple[Tensor, ...] = order.split(batch_sizes(count, batch_size))
     return parts

@@ -7,11 +7,10 @@ import os
 import pickle
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import torch.nn.functional as F
 from scipy.io import loadmat
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from src.base import artifacts
 from src.base.splits import Split
-from src.data import archives, downloads, image_folders, splitting
+from src.data import archives, downloads, own_images, splitting
 from src.data.downloads import Archive
 from src.interface.params import Dataset
 
@@ -77,11 +76,15 @@ class Loaded:
         splits: train, val and test; images uint8 of shape (N, 3, S, S) with S = dataset.image_size.
         source: what it was read from.
         source_sha256: of a local source; None for what is known by name.
+        skipped: files that were left out, and why, by their names.
+        copies: of images that were split here, how many are copies, exact or near, of an earlier one; else None.
     """
 
     splits: Mapping[str, Split]
     source: str
     source_sha256: str | None
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    copies: int | None = None
 
 
 def load(dataset: Dataset, official: Mapping[str, tuple[Archive, ...]]) -> Loaded:
@@ -106,7 +109,7 @@ def load(dataset: Dataset, official: Mapping[str, tuple[Archive, ...]]) -> Loade
         given = _svhn(*paths) if dataset.name == "svhn" else _cifar(*paths)
     classes = given["train"].classes
     chosen = splitting.choose({name: split.labels for name, split in given.items()}, classes, dataset)
-    _require_memory(chosen, dataset.image_size)
+    splitting.require_memory(chosen, dataset.image_size)
     splits = {name: _taken(given[origin], rows, dataset.image_size) for name, (origin, rows) in chosen.items()}
     return Loaded(splits=splits, source=source, source_sha256=digest)
 
@@ -114,11 +117,14 @@ def load(dataset: Dataset, official: Mapping[str, tuple[Archive, ...]]) -> Loade
 def _load_folder(dataset: Dataset) -> Loaded:
     source = dataset.source or WATCHED
     path = resolve(source)
-    folder = image_folders.scan(path)
-    chosen = splitting.choose(folder.labels, folder.classes, dataset)
-    _require_memory(chosen, dataset.image_size)
-    splits = image_folders.decode(folder, chosen, dataset.image_size)
-    return Loaded(splits=splits, source=source, source_sha256=archives.sha256(path))
+    found = own_images.load(path, dataset)
+    return Loaded(
+        splits=found.splits,
+        source=source,
+        source_sha256=archives.sha256(path),
+        skipped=found.skipped,
+        copies=found.copies,
+    )
 
 
 def resolve(source: str) -> Path:
@@ -228,13 +234,3 @@ def _taken(split: Split, rows: Tensor, size: int) -> Split:
             taken = resized.round().clamp(0, 255).to(torch.uint8)
         target.copy_(taken)
     return Split(images=images, labels=split.labels[rows], classes=split.classes)
-
-
-def _require_memory(chosen: splitting.Chosen, size: int) -> None:
-    count = sum(len(rows) for _, rows in chosen.values())
-    needed, available = count * 3 * size**2, psutil.virtual_memory().available
-    if needed > available:
-        raise ValueError(
-            f"dataset.image_size: {count} images of {size} x {size} pixels need {needed / 2**30:.1f} GiB of memory, "
-            f"and {available / 2**30:.1f} GiB are available; choose a smaller one, or fewer by dataset.train_limit"
-        )

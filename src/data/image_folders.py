@@ -1,38 +1,36 @@
-"""Images in folders, `train/<class>/*`, in a directory or an archive: checked by name, then decoded on all cores.
+"""Images in folders, `train/<class>/*` or `<class>/*`, in a directory or an archive: checked by name, then decoded.
 
 N images, H x W pixels, K classes.
 """
 
 import os
-import struct
+import unicodedata
 import warnings
-import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from src.base.splits import SPLITS, Split
 from src.data import archives
-from src.data.splitting import Chosen
+from src.data.decoding import BadImageError, decode_image
+from src.data.splitting import UNSPLIT, Chosen
 from src.interface import console
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-LAYOUT = "allowed: train/<class>/*, test/<class>/* and perhaps val/<class>/*"
+LAYOUT = "allowed: train/<class>/*, test/<class>/* and perhaps val/<class>/*; or <class>/* alone, to be split here"
+NAMED = 10  # bad files that a message names
 CHUNK_IMAGES, CHUNK_BYTES = 64, 2**24  # given to a thread at once, at most
-_DAMAGE = (OSError, EOFError, SyntaxError, ValueError, IndexError, struct.error, zlib.error)
 
 Tree = dict[str, dict[str, list[str]]]  # split -> class -> files
+Bad = dict[str, str]  # file -> what is wrong with it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,37 +38,55 @@ class Folder:
     """What lies in a folder or an archive of images.
 
     Attributes:
-        files: for each split, its N members in the order of their names within that of their classes.
-        labels: for each split, int64 of shape (N,).
+        files: for each given split, its N members in the order of their names within that of their classes; of a folder
+            without splits, all of them under UNSPLIT.
+        labels: for each given split, int64 of shape (N,).
+        bad: what lies among the images and is none, by its name.
     """
 
     path: Path
     classes: tuple[str, ...]
     files: Mapping[str, tuple[str, ...]]
     labels: Mapping[str, Tensor]
+    bad: Bad
 
 
 def scan(path: Path) -> Folder:
     """List the images of `path`, decoding none.
 
+    Class names that differ in Unicode normalisation alone, as macOS writes them, read as the same word: one class.
+
     Raises:
-        ValueError: another layout; a class that is missing or empty; fewer than 2 classes; a file that is no image.
+        ValueError: another layout; a class that is missing or empty; fewer than 2 classes.
     """
-    tree = _tree(path, [name for name, _ in archives.entries(path, ())])
-    _require_the_same_classes(path, tree)
-    classes = tuple(sorted(tree["train"]))
-    if len(classes) < 2:
-        raise ValueError(f"{path}: fewer than 2 classes in train/: {', '.join(classes) or 'none'}; allowed: 2 or more")
+    names = [name for name, _ in archives.entries(path, ())]
+    _require_each_once(path, names)
+    given = any(part in SPLITS for name in names for part in name.split("/")[:-1][:2])
+    tree, bad = _given_tree(path, names) if given else _unsplit_tree(path, names)
+    for members_of in tree.values():
+        for members in members_of.values():
+            bad |= {file: "no image by its name" for file in members if not _is_image(file)}
+            members[:] = sorted(filter(_is_image, members))
+    _require_classes(path, tree)
+    classes = tuple(sorted(next(iter(tree.values()))))
     files, labels = {}, {}
-    for split, members in tree.items():
-        files[split] = tuple(file for name in classes for file in sorted(members[name]))
-        counts = torch.tensor([len(members[name]) for name in classes])
+    for split, members_of in tree.items():
+        files[split] = tuple(file for name in classes for file in members_of[name])
+        counts = torch.tensor([len(members_of[name]) for name in classes])
         labels[split] = torch.arange(len(classes)).repeat_interleave(counts)
-    _require_images(path, tree)
-    return Folder(path=path, classes=classes, files=files, labels=labels)
+    return Folder(path=path, classes=classes, files=files, labels=labels, bad=bad)
 
 
-def _tree(path: Path, names: list[str]) -> Tree:
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _class(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _given_tree(path: Path, names: list[str]) -> tuple[Tree, Bad]:
+    """What lies in train/, test/ and val/."""
     root = _root(path, names)
     tree: Tree = {}
     for name in names:
@@ -84,10 +100,44 @@ def _tree(path: Path, names: list[str]) -> Tree:
             continue
         if len(rest) == 1:
             raise ValueError(f"{path}: {name} lies in no class; {LAYOUT}")
-        files = classes.setdefault(rest[0], [])
+        files = classes.setdefault(_class(rest[0]), [])
         if rest[-1]:
             files.append(name)
-    return tree
+    for split in ("train", "test"):
+        if split not in tree:
+            raise ValueError(f"{path}: no {split}/ in it; {LAYOUT}")
+    return tree, {}
+
+
+def _unsplit_tree(path: Path, names: list[str]) -> tuple[Tree, Bad]:
+    """What lies in folders of classes."""
+    if not any(map(_is_image, names)):
+        raise ValueError(f"{path}: no images in it; {LAYOUT}")
+    root = _common_folder(names)
+    classes: dict[str, list[str]] = {}
+    bad: Bad = {}
+    for name in names:
+        folder, *rest = name.removeprefix(root).split("/")
+        if not name.startswith(root) or not rest:  # beside the classes: a licence, or an image whose class nobody knows
+            bad |= {name: "in no class"} if _is_image(name) else {}
+            continue
+        if len(rest) > 1 and rest[-1]:
+            raise ValueError(f"{path}: {name} lies deeper than in a class; {LAYOUT}")
+        files = classes.setdefault(_class(folder), [])
+        files += [name] if rest[-1] else []
+    return {UNSPLIT: classes}, bad
+
+
+def _common_folder(names: list[str]) -> str:
+    """The folder that holds those of the classes: nothing, or the only folder, or the only one in that, and so on."""
+    root = ""
+    while True:
+        inside = [name.removeprefix(root) for name in names if name.startswith(root)]
+        folders = {name.partition("/")[0] for name in inside if "/" in name}
+        below = {name.partition("/")[2] for name in inside}
+        if len(folders) != 1 or not any("/" in name for name in below):
+            return root
+        root += f"{folders.pop()}/"
 
 
 def _root(path: Path, names: list[str]) -> str:
@@ -108,75 +158,84 @@ def _root(path: Path, names: list[str]) -> str:
     return roots.pop()
 
 
-def _require_the_same_classes(path: Path, tree: Tree) -> None:
-    for split in ("train", "test"):
-        if split not in tree:
-            raise ValueError(f"{path}: no {split}/ in it; {LAYOUT}")
-    for split, classes in tree.items():
-        for name in sorted(classes.keys() ^ tree["train"].keys()):
-            there, missing = (split, "train") if name in classes else ("train", split)
+def _require_each_once(path: Path, names: list[str]) -> None:
+    for previous, name in pairwise(sorted(names)):
+        if name == previous and not name.endswith("/"):
+            raise ValueError(f"{path}: holds {name} twice; allowed: each name once")
+
+
+def _require_classes(path: Path, tree: Tree) -> None:
+    """Two or more, the same in each split, each with a name and an image."""
+    first = UNSPLIT if UNSPLIT in tree else "train"
+    for split in tree:
+        for name in sorted(tree[split].keys() ^ tree[first].keys()):
+            there, missing = (split, first) if name in tree[split] else (first, split)
             raise ValueError(
                 f"{path}: class {name!r} is in {there}/ but missing from {missing}/; allowed: every class in each"
             )
-
-
-def _require_images(path: Path, tree: Tree) -> None:
     for split, classes in tree.items():
         for name, files in classes.items():
             if not name.isprintable():
-                raise ValueError(f"{path}: {split}/{name!r} is no name for a class; allowed: printable text")
+                raise ValueError(f"{path}: {name!r} is no name for a class; allowed: printable text")
             if not files:
-                raise ValueError(f"{path}: {split}/{name} is empty; allowed: one image or more in each class")
-            for previous, file in pairwise(sorted(files)):
-                if file == previous:
-                    raise ValueError(f"{path}: holds {file} twice; allowed: each name once")
-            for file in files:
-                if not file.lower().endswith(SUFFIXES):
-                    raise ValueError(f"{path}/{file} is no image; allowed in a class: {', '.join(SUFFIXES)}")
+                where = name if split == UNSPLIT else f"{split}/{name}"
+                raise ValueError(f"{path}: {where}/ holds no image; allowed: one or more ({', '.join(SUFFIXES)})")
+    if len(tree[first]) < 2:
+        found = ", ".join(tree[first]) or "none"
+        raise ValueError(f"{path}: fewer than 2 classes: {found}; allowed: 2 or more")
 
 
-def decode(folder: Folder, chosen: Chosen, size: int) -> dict[str, Split]:
-    """The chosen images, each resized and cropped to `size` by `size` pixels.
+def decode(folder: Folder, chosen: Chosen, size: int) -> tuple[dict[str, Split], Bad]:
+    """The chosen images, each resized and cropped to `size` by `size` pixels, but the bad ones, and what those are.
 
     Raises:
-        ValueError: a file is no image, or damaged; the folder changed since it was scanned.
+        ValueError: the folder changed since it was scanned.
     """
     images = {split: torch.empty((len(rows), 3, size, size), dtype=torch.uint8) for split, (_, rows) in chosen.items()}
     arrays = {split: tensor.numpy() for split, tensor in images.items()}
-    slots = {
-        folder.files[given][index]: arrays[split][row]
-        for split, (given, rows) in chosen.items()
-        for row, index in enumerate(rows.tolist())
-    }
+    names = {split: [folder.files[given][row] for row in rows.tolist()] for split, (given, rows) in chosen.items()}
+    slots = {name: arrays[split][row] for split, some in names.items() for row, name in enumerate(some)}
     wanted = ((name, content) for name, content in archives.entries(folder.path, slots) if name in slots)
+    bad: Bad = {}
     with console.progress(len(slots), "images", "decode") as bar:
         done = 0
-        for count in _in_threads(folder.path, wanted, slots, size):
+        for count, found in _in_threads(wanted, slots, size):
             bar.advance(count)
             done += count
+            bad |= found
     if done != len(slots):
         raise ValueError(f"{folder.path} changed while it was read: {done} of {len(slots)} images are left")
-    return {
-        split: Split(images=images[split], labels=folder.labels[given][rows], classes=folder.classes)
-        for split, (given, rows) in chosen.items()
-    }
+    splits = {}
+    for split, (given, rows) in chosen.items():
+        good = torch.tensor([name not in bad for name in names[split]])
+        labels = folder.labels[given][rows]
+        splits[split] = Split(
+            images=images[split] if good.all() else images[split][good], labels=labels[good], classes=folder.classes
+        )
+    return splits, bad
+
+
+def listed(bad: Mapping[str, str]) -> str:
+    """The first NAMED of them, in the order of their names, and how many more there are."""
+    shown = [f"{name} ({what})" for name, what in sorted(bad.items())[:NAMED]]
+    return ", ".join(shown) + (f" and {len(bad) - NAMED} more" if len(bad) > NAMED else "")
 
 
 Named = tuple[str, bytes]
 Slots = Mapping[str, NDArray[np.uint8]]
 
 
-def _in_threads(path: Path, named: Iterable[Named], slots: Slots, size: int) -> Iterator[int]:
-    """Decode chunk after chunk into `slots`, a few chunks ahead of what is done; yields how many images each held.
+def _in_threads(named: Iterable[Named], slots: Slots, size: int) -> Iterator[tuple[int, Bad]]:
+    """Decode chunk after chunk into `slots`, a few ahead of what is done; yields how many files each held, and the bad.
 
     Threads use every core, because Pillow decodes and resizes outside the interpreter's lock.
     """
     threads = os.cpu_count() or 1
-    pending: deque[Future[int]] = deque()
+    pending: deque[Future[tuple[int, Bad]]] = deque()
     with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice as many pixels are an error
+        warnings.filterwarnings("ignore", module="PIL")  # odd metadata; many pixels: twice as many are an error
         for chunk in _chunks(named):
-            pending.append(pool.submit(_decode_chunk, path, chunk, slots, size))
+            pending.append(pool.submit(_decode_chunk, chunk, slots, size))
             if len(pending) > 2 * threads:
                 yield pending.popleft().result()
         while pending:
@@ -194,38 +253,11 @@ def _chunks(named: Iterable[Named]) -> Iterator[list[Named]]:
         yield chunk
 
 
-def _decode_chunk(path: Path, chunk: list[Named], slots: Slots, size: int) -> int:
+def _decode_chunk(chunk: list[Named], slots: Slots, size: int) -> tuple[int, Bad]:
+    bad: Bad = {}
     for name, content in chunk:
         try:
             slots[name][:] = decode_image(content, size)
-        except UnidentifiedImageError:
-            raise ValueError(f"{path}/{name} is no image; allowed: {', '.join(FORMATS)}") from None
-        except Image.DecompressionBombError as error:
-            raise ValueError(f"{path}/{name} has more pixels than are decoded safely: {error}") from None
-        except _DAMAGE as error:
-            raise ValueError(f"{path}/{name} is a damaged image: {error}") from None
-    return len(chunk)
-
-
-def decode_image(content: bytes, size: int) -> NDArray[np.uint8]:
-    """A JPEG, PNG, WebP or BMP file as uint8 of shape (3, size, size).
-
-    Turned as its EXIF says; its shorter side is resized to `size` (bicubic, antialiased) and the centre cropped, both
-    at once. Grey becomes RGB, transparency is dropped. An image that has the size keeps its pixels.
-    """
-    with Image.open(BytesIO(content), formats=FORMATS) as opened:
-        if opened.size != (size, size):
-            opened.draft(None, (2 * size, 2 * size))  # a JPEG may be decoded at a half, a quarter or an eighth
-        image = _rgb(ImageOps.exif_transpose(opened))
-    if image.size != (size, size):
-        side = min(image.size)
-        left, top = (image.width - side) / 2, (image.height - side) / 2
-        box = (left, top, left + side, top + side)
-        image = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
-    return np.asarray(image).transpose(2, 0, 1)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("RGB")
+        except BadImageError as error:
+            bad[name] = str(error)
+    return len(chunk), bad

@@ -37,6 +37,8 @@ class Dataset:
     name: Literal["cifar10", "cifar100", "svhn", "digits", "folder"]
     source: str | None
     image_size: Annotated[int, Range(4, 10**5)]
+    bad_files: Literal["stop", "skip"]
+    test_fraction: Annotated[float, Range(0, 1, above=True, below=True)]
     val_fraction: Annotated[float, Range(0, 1, above=True, below=True)]
     train_limit: Annotated[int, Range(2, 10**9)] | None
     split_seed: Seed

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.base.batches import SMALLEST_PART
 from src.base.devices import is_out_of_memory
 from src.models.cost import CHANNELS
 from src.training.precision import autocast, loss_scaler
-from src.training.steps import SMALLEST_PART
 
 
 def measure(

@@ -1,7 +1,6 @@
 """Weights of backbones: files and torchvision's, what they expect of an image, and whether they fit. R x R pixels."""
 
 import json
-import pickle
 import re
 import socket
 from http.client import HTTPException
@@ -80,10 +79,9 @@ def read_weights(settings: BackboneParams, expected: View) -> tuple[dict[str, Te
     if path.suffix == ".safetensors":
         return _read_safetensors(path, expected)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise ValueError(f"backbone.weights: {path} is no file of tensors that torch reads safely: {reason}") from None
+        state = artifacts.load(path)
+    except ValueError as error:
+        raise ValueError(f"backbone.weights: {error}") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(
             f"backbone.weights: {settings.weights} is no state dict; allowed: a mapping from names to tensors"

@@ -39,10 +39,12 @@ def facts(study: Study) -> str:
     images = sum(download[split]["images"] for split in ("train", "val", "test"))
     devices = dict.fromkeys(record.facts["device"] for record in records if "device" in record.facts)
     frozen, tuned = (study.records[stage].facts.get("resolution") for stage in ("extract_features", "finetune"))
+    own = study.records["download"].facts.get("copies") is not None
     return (
         f"{study.settings['backbone'].name} at {frozen} pixels{f', fine-tuned at {tuned},' if tuned != frozen else ''} "
         f"on {study.settings['dataset'].name}: {count(images)} images, {count(len(study.answers.classes))} classes. "
         f"{duration(sum(record.seconds for record in records))} in all, on {', '.join(devices)}."
+        + (" The split into train, validation and test is this study's own." if own else "")
     )
 
 

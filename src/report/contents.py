@@ -23,6 +23,7 @@ def report(study: Study) -> Page:
         facts=answer.facts(study),
         warnings=[
             *provenance.duplicate_warnings(study.metrics["download"]),
+            *provenance.skipped_warnings(study.records["download"]),
             *provenance.version_warnings(study.records),
         ],
         lead=[

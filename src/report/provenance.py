@@ -14,6 +14,7 @@ from src.report.numbers import NARROW, count, duration, percent
 from src.report.pages import Section, Table
 from src.report.study import Study
 
+NAMED = 10  # bad files that a warning names
 SOFTWARE = ("python", "platform", "torch", "torchvision", "numpy", "scikit-learn", "optuna", "pandas", "pillow")
 
 
@@ -59,6 +60,30 @@ def duplicate_warnings(download: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def skipped_warnings(record: StageRecord) -> list[str]:
+    """One warning that names the files that were no images, where there were some; `record` of download."""
+    skipped = record.facts.get("skipped") or {}
+    if not skipped:
+        return []
+    shown = [f"{name} ({what})" for name, what in list(skipped.items())[:NAMED]]
+    more = f" and {len(skipped) - NAMED} more, which data/runs/download.json names" if len(skipped) > NAMED else ""
+    were = "file was" if len(skipped) == 1 else "files were"
+    return [f"{count(len(skipped))} bad {were} left out (dataset.bad_files: skip): {', '.join(shown)}{more}."]
+
+
+def own_split(study: Study) -> str:
+    """How this study split images that came without train/ and test/, in a sentence; empty where they came with."""
+    dataset, copies = study.settings["dataset"], study.records["download"].facts.get("copies")
+    if copies is None:
+        return ""
+    return (
+        f"This study split the images itself: {percent(dataset.test_fraction)} of them are test and "
+        f"{percent(dataset.val_fraction)} of the others validation, stratified by class, by seed {dataset.split_seed}. "
+        f"{count(copies)} {'is a copy or near copy' if copies == 1 else 'are copies or near copies'} of another by a "
+        "hash of what it shows, and each stays on the side of what it copies."
+    )
+
+
 def version_warnings(records: Mapping[str, StageRecord]) -> list[str]:
     """A warning for the device, the threads and each software that are not the same in all stages that name them."""
     warnings = []
@@ -92,6 +117,8 @@ def data(study: Study) -> Section:
         "Dataset": dataset.name,
         "Source": study.records["download"].facts.get("source"),
         "SHA-256 of the source": study.records["download"].facts.get("source_sha256"),
+        "Split": own_split(study),
+        "Files left out": count(download["skipped"]) if download["skipped"] else "",
         "Backbone": backbone.name,
         "Weights": features.get("weights", backbone.weights),
         "SHA-256 of the weights": features.get("weights_sha256"),

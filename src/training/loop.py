@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from src.base import distributed
-from src.base.batches import Batches, batch_sizes
+from src.base.batches import SMALLEST_PART, Batches, batch_sizes
 from src.base.randomness import seed_of
 from src.interface import console
 from src.training import mixing
@@ -23,8 +23,8 @@ from src.training.averaging import MovingAverage
 from src.training.checkpoints import Checkpoints
 from src.training.precision import resolve
 from src.training.schedules import learning_rate_factor
-from src.training.steps import SMALLEST_PART, Batch, Stepper
-from src.training.tally import Record
+from src.training.steps import Batch, Stepper
+from src.training.tally import MOST_SKIPPED, Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +194,7 @@ class Loop:
     def _check_finite(self) -> None:
         step = self.record.first_broken()
         if step is None:
+            self._check_skipped()
             return
         self._set_rates(step)
         rates = ", ".join(f"{name} {rate:.3g}" for name, rate in self._rates().items())
@@ -201,6 +202,19 @@ class Loop:
         what = f"training loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
         raise FloatingPointError(
             f"{what} at epoch {self.epoch}, step {step + 1} of {self.steps} ({rates}); {self.advice}"
+        )
+
+    def _check_skipped(self) -> None:
+        """Whether float16 leaves out too many steps in a row, or all of a short run."""
+        most = min(MOST_SKIPPED, self.recipe.epochs * self.steps)
+        if not self.record.skips or (skipped := self.record.skipped) < most:
+            return
+        scale = self.stepper.scaler.get_scale()
+        cure = f"or {self.advice}" if scale < 1 else "or train for more steps"
+        raise FloatingPointError(
+            f"float16: the gradient overflowed in {skipped} steps in a row, until epoch {self.epoch}, step "
+            f"{self.record.step} of {self.steps}, at a loss scale of {scale:.3g} in the end; set precision to bfloat16 "
+            f"or float32, {cure}"
         )
 
     def _write(self) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
 from src.base import distributed
+from src.base.batches import SMALLEST_PART
 from src.base.devices import is_out_of_memory
 from src.interface import console
 from src.training import mixing
@@ -19,7 +20,6 @@ from src.training.precision import autocast, loss_scaler
 
 # `dynamic=False` compiles once per shape: two batch sizes, for training alone, and again for each block that unfreezes.
 COMPILED_SHAPES = 64
-SMALLEST_PART = 2  # images: batch normalisation cannot train on one
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,19 +57,6 @@ def test_a_split_reads_back_as_it_was(tmp_path: Path) -> None:
     assert (read.images.dtype, read.labels.dtype, read.classes) == (torch.uint8, torch.int64, ("cat", "dög"))
 
 
-class Trap:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, ("trap-was-run",)
-
-
-def test_a_file_that_holds_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.save({"weights": Trap()}, tmp_path / "trap.pt")
-    with pytest.raises(Exception, match=r"[Ww]eights.only"):
-        artifacts.load(tmp_path / "trap.pt")
-    assert not (tmp_path / "trap-was-run").exists()
-
-
 def fail_midway(path: Path) -> None:
     with artifacts.replacing(path) as file:
         file.write(b"half of it")

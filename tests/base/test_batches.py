@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -65,14 +67,25 @@ def epoch_of(source: ImageBatches | FeatureBatches, epoch: int, batch_size: int 
     return torch.cat(inputs), torch.cat(labels)
 
 
-@pytest.mark.parametrize(("count", "batch_size"), [(1, 4), (8, 4), (9, 4), (11, 4), (100, 7), (5, 100), (513, 512)])
-def test_a_shuffle_is_a_permutation_in_batches_of_almost_equal_size(count: int, batch_size: int) -> None:
-    parts = batches.shuffle(count, batch_size, seed=0, epoch=1)
-    sizes = [len(part) for part in parts]
-    assert torch.equal(torch.cat(parts).sort().values, torch.arange(count))
+@given(count=st.integers(1, 600), batch_size=st.integers(2, 600))
+@example(count=5, batch_size=2)
+@example(count=1, batch_size=4)
+def test_an_epoch_is_in_batches_of_almost_equal_size_none_of_which_is_a_lone_image(count: int, batch_size: int) -> None:
+    """As few as `batch_size` allows, or, of an odd number of images in pairs, one fewer, with three in one of them."""
+    sizes = batches.batch_sizes(count, batch_size)
+    odd_pairs = batch_size == 2 and count % 2 == 1 and count > 1
+    assert sum(sizes) == count
     assert max(sizes) - min(sizes) <= 1
-    assert max(sizes) <= batch_size
-    assert len(parts) == len(batches.batch_sizes(count, batch_size)) == -(-count // batch_size)
+    assert min(sizes) >= min(count, 2)
+    assert max(sizes) <= batch_size + odd_pairs
+    assert len(sizes) == -(-count // batch_size) - odd_pairs
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(1, 4), (5, 2), (11, 4), (5, 100), (513, 512)])
+def test_a_shuffle_is_a_permutation_in_such_batches(count: int, batch_size: int) -> None:
+    parts = batches.shuffle(count, batch_size, seed=0, epoch=1)
+    assert torch.equal(torch.cat(parts).sort().values, torch.arange(count))
+    assert [len(part) for part in parts] == batches.batch_sizes(count, batch_size)
 
 
 def test_a_shuffle_depends_on_seed_and_epoch_alone() -> None:
@@ -165,7 +178,7 @@ def test_order_and_draws_travel_to_the_device_once_an_epoch_and_not_with_each_ba
     of_images = images(11, augment=augment(**EVERYTHING), device="meta")
     for source, expected in ((replace(features, **device), 1), (of_images, 3)):  # for images, of labels and draws, too
         copies = []
-        for batch_size in (2, 11):
+        for batch_size in (3, 11):
             with Calls() as calls:
                 assert len(list(source.shuffled(1, batch_size))) == -(-11 // batch_size)
             copies.append(calls.of["to"])

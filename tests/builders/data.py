@@ -28,7 +28,8 @@ Files = Mapping[str, bytes]
 
 
 def dataset(name: str = "folder", **changes: object) -> Dataset:
-    values = {"source": None, "image_size": 8, "val_fraction": 0.25, "train_limit": None, "split_seed": 0}
+    values = {"source": None, "image_size": 8, "bad_files": "stop", "test_fraction": 0.2, "val_fraction": 0.25}
+    values |= {"train_limit": None, "split_seed": 0}
     return Dataset(name=name, **(values | changes))  # type: ignore[arg-type]
 
 

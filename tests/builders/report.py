@@ -196,7 +196,11 @@ def study(classes=NAMES, shares=METHODS, sizes=SIZES, *, train_test=0, epochs=10
     scores = {split: {"accuracy": 0.7, "loss": 0.9 + i / 10} for i, split in enumerate(("train", "val", "test"))}
     baseline = {"untrained": 0.1037, "untrained_std": 0.0123, "nearest_mean": 0.6, "nearest_neighbours": 0.65}
     download = {split: {"images": size, "duplicates": 3 * i} for i, (split, size) in enumerate(sizes.items())}
-    download |= {"across": {"train_val": 7, "train_test": train_test, "val_test": 5}, "classes": len(classes)}
+    download |= {
+        "across": {"train_val": 7, "train_test": train_test, "val_test": 5},
+        "classes": len(classes),
+        "skipped": 0,
+    }
     best = int(trial_rows["val_accuracy"].idxmax())
     return Study(
         settings={field.name: getattr(settings, field.name) for field in fields(settings)},

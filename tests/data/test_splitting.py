@@ -92,6 +92,55 @@ def test_a_val_of_its_own_is_kept_whole_and_nothing_is_held_out() -> None:
     }
 
 
+@given(
+    scenes=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 12)), min_size=9, max_size=60),
+    fraction=st.floats(0.02, 0.6),
+    seed=st.integers(0, 1000),
+)
+def test_scenes_are_never_divided_and_the_test_is_as_large_as_they_allow(
+    scenes: list[tuple[int, int]], fraction: float, seed: int
+) -> None:
+    """Of each scene its class and how many images show it."""
+    scenes += [(label, 1) for label in (0, 1, 2)] * 3  # three of each class, at least
+    labels = torch.tensor([label for label, size in scenes for _ in range(size)])
+    numbers = torch.tensor([number for number, (_, size) in enumerate(scenes) for _ in range(size)])
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    labels, numbers = labels[order], numbers[order]
+    settings = dataset(test_fraction=fraction, split_seed=seed)
+    chosen = splitting.choose({splitting.UNSPLIT: labels}, CLASSES[:3], settings, numbers)
+    rows = [chosen[name][1] for name in ("train", "val", "test")]
+    assert torch.equal(torch.cat(rows).sort().values, torch.arange(len(labels)))
+    sides = [set(numbers[some].tolist()) for some in rows]
+    assert sum(map(len, sides)) == len(scenes), "a scene is on two sides"
+    assert all(set(labels[some].tolist()) == {0, 1, 2} for some in rows)
+    largest = max(size for _, size in scenes)
+    wanted = min(max(round(fraction * len(labels)), 3), len(labels) - 6)
+    assert abs(len(rows[2]) - wanted) <= 3 * largest
+
+
+def test_of_images_that_are_no_copies_the_test_is_exact_in_every_class_and_grows_with_its_fraction() -> None:
+    tests = []
+    for fraction in (0.05, 0.2, 0.21, 0.5):
+        settings = dataset(test_fraction=fraction, val_fraction=0.25)
+        chosen = splitting.choose({splitting.UNSPLIT: LABELS}, CLASSES, settings)
+        assert {given for given, _ in chosen.values()} == {splitting.UNSPLIT}
+        test = chosen["test"][1]
+        assert torch.bincount(LABELS[test]).tolist() == [round(100 * fraction)] * 10
+        assert len(chosen["val"][1]) == round(0.25 * (1000 - len(test)))
+        tests.append(set(test.tolist()))
+    assert all(small < large for small, large in pairwise(tests))
+
+
+def test_a_scene_that_is_most_of_its_class_is_left_to_train() -> None:
+    """A burst of 50 of the 100 images of its class, where the test is a fifth."""
+    labels, scenes = torch.tensor([0] * 100 + [1] * 100), torch.arange(200)
+    scenes[:50] = 0
+    for seed in range(20):
+        chosen = splitting.choose({splitting.UNSPLIT: labels}, CLASSES[:2], dataset(split_seed=seed), scenes)
+        assert torch.bincount(labels[chosen["test"][1]]).tolist() == [20, 20]
+        assert 0 in scenes[chosen["train"][1]]
+
+
 @pytest.mark.parametrize(
     ("labels", "settings", "message"),
     [

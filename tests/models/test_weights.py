@@ -158,7 +158,7 @@ class Trap:
 
 def test_a_file_with_code_is_refused_and_the_code_does_not_run(tmp_path: Path) -> None:
     torch.save({"a": Trap()}, tmp_path / "trap.pth")
-    assert "trap.pth is no file of tensors" in message(tmp_path / "trap.pth")
+    assert f"{tmp_path / 'trap.pth'} holds exec, which is no tensor" in message(tmp_path / "trap.pth")
 
 
 def test_a_checkpoint_that_wraps_its_state_dict_is_refused(tmp_path: Path) -> None:

@@ -62,7 +62,19 @@ def test_the_stage_writes_the_splits_the_counts_and_the_record(tmp_path: Path) -
     assert facts["source"] == str(tmp_path / "my photos.zip")
     assert facts["source_sha256"] == hashlib.sha256((tmp_path / "my photos.zip").read_bytes()).hexdigest()
     splits = {name: load_split(f"data/images/{name}.pt") for name in SPLITS}
-    assert splitting.describe(splits) == found
+    assert splitting.describe(splits) | {"skipped": 0} == found
+
+
+def test_images_without_splits_are_split_and_what_was_left_out_is_recorded(tmp_path: Path) -> None:
+    files = {name.removeprefix("train/"): content for name, content in photos(train=9, test=0).items()}
+    write_archive(files | {"cat/copy.png": files["cat/00.png"], "dog/notes.txt": b"hello"}, tmp_path / "mine.zip")
+    set_params(source=str(tmp_path / "mine.zip"), bad_files="skip")
+    download.main()
+    found, facts = artifacts.read_json("metrics/download.json"), artifacts.read_json("data/runs/download.json")["facts"]
+    assert sum(found[name]["images"] for name in SPLITS) == 19
+    assert found["across"] == {"train_val": 0, "train_test": 0, "val_test": 0}
+    assert found["skipped"] == 1
+    assert (facts["skipped"], facts["copies"]) == ({"dog/notes.txt": "no image by its name"}, 1)
 
 
 PHOTOS = photos()
@@ -88,7 +100,7 @@ BAD_INPUTS = {  # files to write, params, the message
     "a source that is not there": ({}, {"source": "nowhere.zip"}, "^dataset.source: 'nowhere.zip' does not exist"),
     "a home that is not there": ({}, {"source": "~nobody-at-all/x"}, "'~nobody-at-all/x' names no user's home"),
     "no data/source": ({}, {}, "'data/source' does not exist"),
-    "an empty data/source": ({"data/source/README.md": b""}, {}, "data/source: no train/ in it"),
+    "an empty data/source": ({"data/source/README.md": b""}, {}, "data/source: no images in it"),
     "a source that is no archive": (
         {"photos.rar": b"x"},
         {"source": "photos.rar"},
@@ -124,12 +136,16 @@ BAD_INPUTS = {  # files to write, params, the message
         TORN,
         "class 'eel' is in train/ but missing",
     ),
-    "an empty class": ({"photos.tar.gz": photos() | {"train/eel/": b"", "test/eel/": b""}}, TORN, "train/eel is empty"),
-    "one class": ({"photos.tar.gz": photos(classes=("eel",))}, TORN, "fewer than 2 classes in train/: eel"),
+    "an empty class": (
+        {"photos.tar.gz": photos() | {"train/eel/": b"", "test/eel/": b""}},
+        TORN,
+        "eel/ holds no image",
+    ),
+    "one class": ({"photos.tar.gz": photos(classes=("eel",))}, TORN, "fewer than 2 classes: eel"),
     "no image": (
         {"photos.tar.gz": PHOTOS | {"test/cat/x.png": b"hello"}},
         TORN,
-        "photos.tar.gz/test/cat/x.png is no image",
+        r"photos.tar.gz: 1 bad file: test/cat/x.png \(no JPEG",
     ),
 }
 
@@ -195,7 +211,7 @@ def test_a_download_killed_half_way_goes_on_and_ends_as_if_undisturbed(tmp_path:
     for name, split in undisturbed.items():
         save_split(split, tmp_path / "expected.pt")
         assert Path(f"data/images/{name}.pt").read_bytes() == (tmp_path / "expected.pt").read_bytes()
-    assert artifacts.read_json("metrics/download.json") == splitting.describe(undisturbed)
+    assert artifacts.read_json("metrics/download.json") == splitting.describe(undisturbed) | {"skipped": 0}
     assert sorted(path.name for path in Path("data/raw").iterdir()) == [".lock", "cifar-10-python.tar.gz"]
 
 
