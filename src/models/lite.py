@@ -16,7 +16,6 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
@@ -120,8 +119,7 @@ def read_published(name: str) -> dict[str, Tensor]:
     digest, expected = artifacts.sha256(path), PACKAGES[name].sha256
     if digest != expected:
         raise ValueError(f"backbone.weights: {path} has SHA-256 {digest}, not {expected}: install its package again")
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    return artifacts.load(path)
 
 
 def renamed(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
