@@ -1,5 +1,7 @@
 """MLflow's own server, on this machine: what a stage logs over HTTP is what it would log into a file."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -52,7 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert time.monotonic() < deadline, (folder / "log").read_text()
         time.sleep(0.2)
     yield address
-    process.terminate()
+    os.killpg(process.pid, signal.SIGTERM)  # and its workers
     process.wait(SECONDS)
 
 
