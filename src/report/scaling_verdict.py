@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from src.evidence import comparisons
-from src.evidence.comparisons import MOST_SEEDS, Comparison
-from src.report.numbers import MINUS, count, listed, points
+from src.evidence.comparisons import Comparison
+from src.evidence.power import FEWEST_SEEDS, MOST_SEEDS
+from src.report.numbers import MINUS, NARROW, count, listed, points
 from src.report.study import Study
 
 AXES = ("depth", "width", "resolution")
@@ -109,6 +110,22 @@ def sentence(comparison: Comparison) -> str:
 
 
 def _prospect(comparison: Comparison) -> str:
-    if comparison.needed is not None:
-        return f"; about {count(comparison.needed)} would be needed"
-    return f"; more than {count(MOST_SEEDS)} would be needed" if comparison.difference else ""
+    if comparison.seeds < FEWEST_SEEDS or not comparison.difference:
+        return ""
+    needed = f"more than {count(MOST_SEEDS)}" if comparison.needed is None else count(comparison.needed)
+    return f"; {needed} would find a difference of this size in 80{NARROW}% of studies"
+
+
+def reach(study: Study) -> str:
+    """What the study could have settled, and what that takes for granted; empty where nothing can be said."""
+    found = comparisons.sensitivity(study.scaling.accuracies, len(compared(study)))
+    if found is None:
+        return ""
+    spread = found.spread
+    return (
+        f"From seed to seed an arm's test accuracy varies by {100 * spread.deviation:.2f} points (standard deviation), "
+        f"beyond what a seed does to all arms alike: pooled over {spread.arms} arms, {spread.degrees} degrees of "
+        f"freedom, which takes it to be normal and as large in every arm. {count(found.seeds)} seeds would have "
+        f"settled any difference from {100 * found.settled:.1f} points on, and would find a true one of "
+        f"{100 * found.found:.1f} points in 80{NARROW}% of studies."
+    )

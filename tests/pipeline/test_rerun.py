@@ -72,6 +72,7 @@ AFTER_EDITING = {
     "src/training/parameter_groups.py": TRAINING,
     "src/figures/transfer.py": "report",
     "src/images/policies.py": ON_IMAGES,
+    "src/evidence/power.py": "report",
     "src/training/precision.py": f"extract_features {TRAINING}",
     "src/images/prefetching.py": ON_IMAGES,
     "src/report/provenance.py": "report",
