@@ -8,11 +8,8 @@ import math
 from bisect import bisect_left
 from dataclasses import dataclass
 
-from scipy.special import (
-    chdtri,
-    nctdtr,
-    stdtrit,
-)  # chi square's upper quantile; Student's t, non-central and its inverse
+# the upper quantile of chi square; Student's t, non-central, and its inverse
+from scipy.special import chdtri, nctdtr, stdtrit
 
 POWER = 0.8  # the share of studies that find a difference which is there
 BOUND = 0.8  # confidence of the deviation's upper bound

@@ -164,6 +164,7 @@ class Scaling:
     warmup_fraction: BelowOne
     weight_decay: NonNegative
     label_smoothing: BelowOne
+    zero_init: bool
     dropout: BelowOne
     stochastic_depth: BelowOne
     regularization_growth: NonNegative

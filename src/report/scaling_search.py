@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from src.evidence import intervals
+from src.base.proportions import wilson_interval
 from src.figures import scaling
 from src.report.numbers import count, interval, percent
 from src.report.pages import Figure, Section, Table
@@ -20,7 +20,7 @@ def searched(study: Study) -> str:
         return f"{grid}, none of them trained (scaling_search.epochs is 0): the study takes the paper's {paper}."
     chosen = f"α {found['alpha']:g}, β {found['beta']:g}, γ {found['gamma']:g}"
     images = study.metrics["download"]["val"]["images"]
-    low, high = intervals.wilson_interval(round(found["val"]["accuracy"] * images), images)
+    low, high = wilson_interval(round(found["val"]["accuracy"] * images), images)
     best = {"accuracy": found["val"]["accuracy"], "low": low, "high": high}
     near = int((study.scaling.candidates["val_accuracy"] >= low).sum()) - 1
     reach = "reaches" if near == 1 else "reach"

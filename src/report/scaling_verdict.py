@@ -1,13 +1,14 @@
 """What the scaling study found, in sentences that claim no more than its intervals bear."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from src.evidence import comparisons
 from src.evidence.comparisons import Comparison
 from src.evidence.power import FEWEST_SEEDS, MOST_SEEDS
 from src.report.numbers import MINUS, NARROW, count, listed, points
+from src.report.scaling_training import failed, failures
 from src.report.study import Study
 
 AXES = ("depth", "width", "resolution")
@@ -28,11 +29,19 @@ def verdict(study: Study) -> str:
         sentences.append(f"{CONDITIONS[study.settings['scaling_ablation'].match]}, {_against_axes(axes)}.")
     if unscaled:
         sentences.append(f"Against the unscaled baseline, {_against_baseline(unscaled)}.")
-    return " ".join(sentences)
+    return " ".join(filter(None, [*sentences, failures(study)]))
 
 
 def compared(study: Study) -> list[Comparison]:
-    return comparisons.compare(study.scaling.accuracies, comparisons.pairs_of(study.scaling.arms))
+    """Of the arms that trained."""
+    accuracies = _trained(study)
+    return comparisons.compare(accuracies, comparisons.pairs_of(list(accuracies)))
+
+
+def _trained(study: Study) -> dict[str, Mapping[int, float]]:
+    """Accuracies of the arms that trained."""
+    lost = failed(study)
+    return {arm: accuracies for arm, accuracies in study.scaling.accuracies.items() if arm not in lost}
 
 
 def _against_axes(found: Sequence[Comparison]) -> str:
@@ -118,7 +127,7 @@ def _prospect(comparison: Comparison) -> str:
 
 def reach(study: Study) -> str:
     """What the study could have settled, and what that takes for granted; empty where nothing can be said."""
-    found = comparisons.sensitivity(study.scaling.accuracies, len(compared(study)))
+    found = comparisons.sensitivity(_trained(study), len(compared(study)))
     if found is None:
         return ""
     spread = found.spread

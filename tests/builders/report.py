@@ -59,7 +59,7 @@ def curve(epochs, reached, *, backbone):
         rows.append(
             {"epoch": epoch, "train_loss": 2.4 - 2 * done, "train_accuracy": done - 0.03, "val_loss": 2.3 - 2 * done}
         )
-        rows[-1] |= {"val_accuracy": done, "head_lr": rate, "gradient_norm": 1.0}
+        rows[-1] |= {"val_accuracy": done, "head_lr": rate, "gradient_norm": 1.0, "first_gradient_norm": 12.5}
         rows[-1] |= {"backbone_lr": rate / 10} if backbone else {}
     return pd.DataFrame(rows)
 

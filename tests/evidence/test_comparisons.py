@@ -250,7 +250,8 @@ def comparison(difference, low, high, needed=None, seeds=4):
     [
         (
             comparison(0.008, -0.002, 0.018, 7),
-            "+0.8 points, [−0.2, +1.8]: not settled by 4 seeds; 7 would find a difference of this size in 80 % of studies",
+            "+0.8 points, [−0.2, +1.8]: not settled by 4 seeds; 7 would find a difference of this size in 80 % of "
+            "studies",
         ),
         (comparison(0.008, -0.002, 0.018, seeds=3), "+0.8 points, [−0.2, +1.8]: not settled by 3 seeds"),
         (comparison(0.021, 0.009, 0.033), "+2.1 points, [+0.9, +3.3]: compound is better"),
@@ -258,8 +259,8 @@ def comparison(difference, low, high, needed=None, seeds=4):
         (comparison(0.0, -0.01, 0.01), "0.0 points, [−1.0, +1.0]: not settled by 4 seeds"),
         (
             comparison(0.001, -0.499, 0.501),
-            "+0.1 points, [−49.9, +50.1]: not settled by 4 seeds; more than 10 000 would find a difference of this size "
-            "in 80 % of studies",
+            "+0.1 points, [−49.9, +50.1]: not settled by 4 seeds; more than 10 000 would find a difference of this "
+            "size in 80 % of studies",
         ),
         # a bound that the verdict rests on never reads as 0
         (comparison(0.0104, 0.0004, 0.0204), "+1.04 points, [+0.04, +2.04]: compound is better"),

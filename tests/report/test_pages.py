@@ -10,7 +10,8 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from src.evidence import answers, intervals
+from src.base import proportions
+from src.evidence import answers
 from src.report import answer, contents, numbers, pages, provenance
 from src.report.study import LABELS
 from tests.builders.report import (
@@ -137,7 +138,7 @@ def accuracies(frozen, tuned, images=1000):
         {"method": method, "split": "test", "images": images, "accuracy": share} for method, share in counts.items()
     ]
     for row in rows:
-        row["low"], row["high"] = intervals.wilson_interval(round(row["accuracy"] * images), images)
+        row["low"], row["high"] = proportions.wilson_interval(round(row["accuracy"] * images), images)
     return pd.DataFrame(rows)
 
 
