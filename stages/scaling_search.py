@@ -7,7 +7,7 @@ from src.base.splits import load_split
 from src.base.stage_records import Recorder
 from src.images.image_batches import ImageBatches
 from src.interface import console, params, tracking
-from src.scaling import grid, search, training
+from src.scaling import choosing, grid, search, training
 from src.training import resuming
 from src.training.fitting import Session
 from stages import given
@@ -42,7 +42,9 @@ def main() -> None:
                         session=Session(seed=cfg.seed, advance=bar.advance, on_epoch=noted.watch),
                     )
                 rows = [row | score for row, score in zip(rows, scores, strict=True)]
-            found, summary = search.chosen(rows), search.summarise(rows)
+            images, chance = len(splits["val"].labels), search.chance(splits)
+            found = choosing.chosen(rows, images=images, chance=chance)
+            summary = choosing.summarise(rows, found, images=images)
             with artifacts.together(noted.confirm):
                 artifacts.write_json(found, "models/coefficients.json")
                 artifacts.write_json(summary, "metrics/scaling_search.json")

@@ -29,13 +29,27 @@ def verdict(study: Study) -> str:
         sentences.append(f"{CONDITIONS[study.settings['scaling_ablation'].match]}, {_against_axes(axes)}.")
     if unscaled:
         sentences.append(f"Against the unscaled baseline, {_against_baseline(unscaled)}.")
-    return " ".join(filter(None, [*sentences, failures(study)]))
+    return " ".join(filter(None, [*sentences, _twins(study), failures(study)]))
 
 
 def compared(study: Study) -> list[Comparison]:
-    """Of the arms that trained."""
+    """Of the arms that trained, and of no network with itself."""
     accuracies = _trained(study)
-    return comparisons.compare(accuracies, comparisons.pairs_of(list(accuracies)))
+    pairs = comparisons.pairs_of(list(accuracies))
+    return comparisons.compare(accuracies, [pair for pair in pairs if not _same_network(study, *pair)])
+
+
+def _same_network(study: Study, one: str, other: str) -> bool:
+    """By all that is counted of it: after rounding, another multiplier may give the same."""
+    first, second = (study.scaling.metrics[arm] for arm in (one, other))
+    return all(first[key] == second[key] for key in ("resolution", "parameters", "activations", "multiply_adds"))
+
+
+def _twins(study: Study) -> str:
+    """Which arms came out as the same network; empty where none did."""
+    pairs = [pair for pair in comparisons.pairs_of(study.scaling.arms) if _same_network(study, *pair)]
+    said = [f"{arm} and {other} are the same network after rounding, and are not compared" for arm, other in pairs]
+    return f"{'; '.join(said)}." if said else ""
 
 
 def _trained(study: Study) -> dict[str, Mapping[int, float]]:
