@@ -167,7 +167,7 @@ class Scaling:
     stem_stride: Annotated[int, Range(1, 2)]
     batch_size: Batch
     micro_batch_size: Batch | None
-    learning_rate: Rate
+    learning_rate: Literal["auto"] | Rate
     optimizer: Optimizer
     epsilon: Annotated[float, Range(0, 1, above=True)]
     schedule: Schedule

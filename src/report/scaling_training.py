@@ -59,7 +59,30 @@ def conditions(study: Study) -> str:
         start = (
             "Weights begin as the authors' do (scaling.zero_init: false): the first gradient grows with every block."
         )
-    return start
+    return " ".join(filter(None, [start, _rates(study), _interpolation(study)]))
+
+
+def _rates(study: Study) -> str:
+    rate = study.settings["scaling"].learning_rate
+    if rate != "auto":
+        return (
+            f"All arms share one learning rate, {rate:g}, which was found for none of them (scaling.learning_rate: "
+            "auto finds each its own)."
+        )
+    found = [f"{arm} {run.facts['learning_rate']:g}" for arm, run in study.scaling.runs.items()]
+    return f"Each arm has the learning rate that a range test and validation gave it: {', '.join(found)}."
+
+
+def _interpolation(study: Study) -> str:
+    """ImageNet's photographs hold more pixels than any network here or there sees."""
+    stored = study.settings["dataset"].image_size
+    above = [arm for arm, found in study.scaling.metrics.items() if found["resolution"] > stored]
+    if not above:
+        return ""
+    return (
+        f"Images are stored at {stored} pixels a side: whatever {listed(above)} {'sees' if len(above) == 1 else 'see'} "
+        "beyond that is interpolated and holds no further detail, unlike in the paper's ImageNet."
+    )
 
 
 def training_rows(study: Study) -> Table:

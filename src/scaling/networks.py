@@ -90,6 +90,12 @@ def scaled(plan: Plan, settings: Scaling, *, classes: int) -> Model:
     return Model(make=make, resolution=plan.resolution, factors={"depth": plan.depth, "width": plan.width})
 
 
+def baseline(settings: Scaling, *, classes: int) -> Model:
+    """The study's base, unscaled."""
+    plan = Plan(depth=1.0, width=1.0, resolution=settings.base_resolution, phi=None)
+    return scaled(plan, settings, classes=classes)
+
+
 def _build(zero_init: bool, **network: Any) -> nn.Module:
     """EfficientNet, whose residual blocks begin as identities where `zero_init` says so.
 

@@ -9,7 +9,7 @@ from pandas.testing import assert_frame_equal
 from src.base import artifacts
 from src.evidence import comparisons
 from src.interface.params import Arm
-from src.report import contents, pages, provenance, scaling_search, scaling_verdict
+from src.report import contents, pages, provenance, scaling_search, scaling_training, scaling_verdict
 from src.report.scaling import ablation
 from src.report.study import read_scaling
 from tests.builders.report import (
@@ -166,7 +166,8 @@ def test_only_arms_of_equal_cost_are_said_to_be():
 def test_the_verdict_stands_near_the_top():
     made = study()
     page = contents.report(made)
-    assert scaling_verdict.verdict(made) in page.lead
+    place = page.lead.index(scaling_verdict.verdict(made))
+    assert page.lead[place + 1] == scaling_training.conditions(made)
     assert [section.title for section in page.sections][3:5] == ["Does compound scaling pay?", "Which way to scale"]
 
 

@@ -88,3 +88,26 @@ def test_chance_is_naming_the_commonest_class_where_classes_are_not_equally_comm
 def test_the_initialisation_is_said(zero_init: bool, says: str) -> None:
     words = page_of(scaling(), scaling=replace(SETTINGS.scaling, zero_init=zero_init)).words
     assert says in words
+
+
+def test_one_rate_for_all_arms_is_said_to_suit_none_and_found_rates_are_named() -> None:
+    assert "All arms share one learning rate, 0.016, which was found for none of them" in page_of(scaling()).words
+    found = scaling(("baseline", "depth"))
+    runs = {
+        arm: replace(run, facts={**run.facts, "learning_rate": rate})
+        for (arm, run), rate in zip(found.runs.items(), (0.03, 0.004), strict=True)
+    }
+    auto = replace(SETTINGS.scaling, learning_rate="auto")
+    words = page_of(replace(found, runs=runs), scaling=auto).words
+    assert (
+        "Each arm has the learning rate that a range test and validation gave it: baseline 0.03, depth 0.004." in words
+    )
+
+
+def test_arms_that_see_more_pixels_than_are_stored_are_named_beside_the_verdict() -> None:
+    found = scaling(("baseline", "resolution"))
+    for stored, says in ((64, "whatever resolution sees beyond"), (32, "whatever baseline and resolution see beyond")):
+        made = study(scaled=found, dataset=replace(SETTINGS.dataset, image_size=stored))
+        assert f"stored at {stored} pixels a side: {says} that is interpolated" in scaling_training.conditions(made)
+    large = study(scaled=found, dataset=replace(SETTINGS.dataset, image_size=128))
+    assert "interpolated" not in scaling_training.conditions(large)
