@@ -9,7 +9,7 @@ from pandas.testing import assert_frame_equal
 from src.base import artifacts
 from src.evidence import comparisons
 from src.interface.params import Arm
-from src.report import contents, pages, provenance, scaling_search, scaling_training, scaling_verdict
+from src.report import contents, pages, provenance, scaling_training, scaling_verdict
 from src.report.scaling import ablation
 from src.report.study import read_scaling
 from tests.builders.report import (
@@ -243,38 +243,6 @@ def test_arms_with_settings_of_their_own_are_named():
     assert ["scaling_arms.baseline", "as the others"] in settings
 
 
-def test_candidates_are_ranked_as_the_search_chose():
-    page = shown(scaling_search.search(study()))
-    rows = page.table("All candidates")[1:]
-    assert [row[:3] for row in rows] == [
-        ["1.2 ★", "1.2", "1.1"],
-        ["1.6", "1", "1.1"],
-        ["1", "1.4", "1"],  # as accurate as the next, and one multiply-add cheaper
-        ["1.9", "1", "1"],
-        ["2", "1", "1"],
-    ]
-    assert rows[0][3:7] == ["1.20", "1.20", "1.25", "2.09"]
-    assert rows[0][7:] == ["80", "4 000 002", "59 999 998", "44.0 %", "1.500"]
-    assert "for 2 epochs and judged on 240 validation images alone: 4 of them, up to 44.0 %, cannot" in page.words
-    assert "the nearest to the paper's, α 1.2, β 1.2, γ 1.1, which reached 44.0 %" in page.words
-
-
-@pytest.mark.parametrize(
-    ("chosen_by", "says", "star"),
-    [
-        ("chance", "none is above chance, the best at 44.0 %", False),
-        ("validation", "and more than any other. The paper chose α 1.2, β 1.1, γ 1.15.", True),
-    ],
-)
-def test_a_search_says_by_what_it_chose(chosen_by, says, star):
-    found = scaling()
-    coefficients = found.coefficients | {"chosen_by": chosen_by}
-    page = shown(scaling_search.search(study(scaled=replace(found, coefficients=coefficients))))
-    assert says in page.words
-    assert ("★" in page.words) == star
-    assert ("takes the paper's α 1.2, β 1.1, γ 1.15" in page.words) != star
-
-
 def test_a_network_is_not_compared_with_itself():
     found = scaling()
     same = {**found.metrics["compound"], "depth": 1.0}
@@ -283,17 +251,6 @@ def test_a_network_is_not_compared_with_itself():
     names = [row[0] for row in page.table("Differences in test accuracy")[1:]]
     assert "compound − width" not in names
     assert len(names) == 6
-
-
-def test_a_search_without_training_shows_costs_and_claims_nothing():
-    epochs = replace(SETTINGS.scaling_search, epochs=0)
-    page = shown(scaling_search.search(study(scaled=scaling((), trained=False), scaling_search=epochs)))
-    header, *rows = page.table("All candidates")
-    assert header[-1] == "Multiply-adds"
-    assert [row[0] for row in rows] == ["2", "1", "1.6", "1.2", "1.9"]  # cost 2, 1.97, 1.96, 2.09, 1.9
-    assert "none trained" in page.words
-    assert "★" not in page.words
-    assert "nan" not in page.words.lower().split()
 
 
 @pytest.mark.parametrize("trained", [True, False])
