@@ -12,7 +12,7 @@ from src.interface import console
 from src.interface.params import OWN_ARMS, Params
 from src.models import cost
 from src.models.backbones import load_backbone
-from src.scaling import arms, grid, networks
+from src.scaling import arms, grid, networks, rates
 from src.scaling.equations import PAPER
 from src.scaling.networks import Plan, relative_cost
 from src.transfer import features, finetuning
@@ -71,8 +71,9 @@ def _scaling(cfg: Params, counts: dict[str, int]) -> dict[str, float]:
     found = grid.candidates(search, cfg.scaling, classes=CLASSES) if search.epochs else []
     plans = [Plan(depth=each.depth, width=each.width, resolution=each.resolution, phi=1.0) for each in found]
     searched = search.epochs * sum(relative_cost(plan, cfg.scaling, classes=CLASSES) for plan in plans)
+    tries = len(rates.AROUND) * rates.EPOCHS if cfg.scaling.learning_rate == rates.AUTO else 0
     trained = sum(
-        len(ablation.seeds) * (arm.epochs or ablation.epochs) * _relative_cost(cfg, name)
+        (len(ablation.seeds) * (arm.epochs or ablation.epochs) + tries) * _relative_cost(cfg, name)
         for name, arm in cfg.scaling_arms.items()
     )
     return {"scaling_search": searched * epoch, "scaling_ablation": trained * epoch}

@@ -11,8 +11,9 @@ from src.images.image_batches import ImageBatches
 from src.interface import console, params
 from src.models import backbones
 from src.models.heads import Head
+from src.training import rate_finding
 from src.training.loop import Recipe
-from src.transfer import finetuning, rate_finding
+from src.transfer import finetuning
 
 IMAGES, HEAD, HEAD_WEIGHTS = "data/images/train.pt", "models/best_head.json", "models/frozen_head.pt"
 BEFORE = "run `dvc repro train_frozen` first"

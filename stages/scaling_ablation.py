@@ -9,7 +9,7 @@ from src.base.stage_records import Recorder
 from src.images.image_batches import ImageBatches
 from src.interface import console, params, tracking
 from src.models import cost, speed
-from src.scaling import arms, equations, seeds, training
+from src.scaling import arms, equations, rates, seeds, training
 from src.training import metrics
 from src.training.resuming import held
 from stages import given
@@ -39,6 +39,9 @@ def main() -> None:
         splits = {split: load(images) for split, images in stored.items()}
         noted.settle()
         with held(label, noted.identity(), device) as at:
+            seed = cfg.scaling_ablation.seeds[0]
+            settings = rates.settled(settings, model, splits, seed=seed, folder=at, label=label)
+            record.note(learning_rate=settings.learning_rate)
             runs = seeds.SeedRuns(
                 model=model,
                 splits=splits,

@@ -7,7 +7,7 @@ from src.base.splits import load_split
 from src.base.stage_records import Recorder
 from src.images.image_batches import ImageBatches
 from src.interface import console, params, tracking
-from src.scaling import grid, search, training
+from src.scaling import choosing, grid, networks, rates, search, training
 from src.training import resuming
 from src.training.fitting import Session
 from stages import given
@@ -25,24 +25,30 @@ def main() -> None:
         splits = {name: load(load_split(path)) for name, path in IMAGES.items()}
         classes = len(splits["train"].classes)
         candidates = grid.candidates(cfg.scaling_search, cfg.scaling, classes=classes)
-        networks = search.models(candidates, cfg.scaling, classes=classes)
-        rows = search.table(candidates, networks)
+        models = search.models(candidates, cfg.scaling, classes=classes)
+        rows = search.table(candidates, models)
         noted.settle()
         with resuming.held("scaling_search", noted.identity(), device) as folder:
             if cfg.scaling_search.epochs:
+                base = networks.baseline(cfg.scaling, classes=classes)  # whose rate all candidates take
+                settings = rates.settled(
+                    cfg.scaling, base, splits, seed=cfg.seed, folder=folder, label="scaling_search"
+                )
                 each = cfg.scaling_search.epochs * len(splits["train"].labels)
                 done = each * len(search.finished(folder))
                 with console.progress(each * len(rows), "images", "scaling_search", start=done) as bar:
                     scores = search.train_candidates(
-                        networks,
+                        models,
                         splits,
-                        cfg.scaling,
+                        settings,
                         epochs=cfg.scaling_search.epochs,
                         folder=folder,
                         session=Session(seed=cfg.seed, advance=bar.advance, on_epoch=noted.watch),
                     )
                 rows = [row | score for row, score in zip(rows, scores, strict=True)]
-            found, summary = search.chosen(rows), search.summarise(rows)
+            images, chance = len(splits["val"].labels), search.chance(splits)
+            found = choosing.chosen(rows, images=images, chance=chance)
+            summary = choosing.summarise(rows, found, images=images)
             with artifacts.together(noted.confirm):
                 artifacts.write_json(found, "models/coefficients.json")
                 artifacts.write_json(summary, "metrics/scaling_search.json")

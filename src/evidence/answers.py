@@ -117,7 +117,8 @@ def confused_pairs(answers: Answers, methods: Sequence[str], limit: int) -> pd.D
     return pd.DataFrame({"actual": names[actual], "predicted": names[predicted], "images": images[actual], **counts})
 
 
-def commonest_class_accuracy(answers: Answers) -> float:
-    """Accuracy on test of always naming the class that is commonest in train."""
+def commonest_class_accuracy(answers: Answers, split: str = "test") -> float:
+    """Accuracy on `split` of always naming the class that is commonest in train."""
     commonest = answers.rows.loc[answers.rows["split"] == "train", "actual"].mode().iloc[0]
-    return float((answers.test["actual"] == commonest).mean())
+    rows = answers.rows[answers.rows["split"] == split]
+    return float((rows["actual"] == commonest).mean())

@@ -5,18 +5,18 @@ M images, K classes.
 """
 
 import math
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit  # Student's t: distribution function and its inverse
+from scipy.special import stdtr  # Student's t: its distribution function
 
 from src.base.splits import SPLITS
+from src.evidence import power
+from src.evidence.power import Spread
 
-MOST_SEEDS = 10_000  # beyond which `needed` says no number
 NOISE = 1e-9  # of rounding: accuracies that differ at all differ by 1 / M or more
 
 
@@ -26,11 +26,11 @@ class Comparison:
 
     Attributes:
         difference: mean over the seeds that both arms have.
-        low, high: the interval, which is a point where all seeds gave the same difference; None below 2 seeds.
+        low, high: the interval, within [-1, 1]; a point where no arm's seeds spread; None below 2 seeds.
         p_value: of no difference, adjusted for the number of comparisons by Holm; 1 below 2 seeds.
         seeds: how many both arms have.
-        needed: how many would settle it if the difference and its standard deviation stayed as they are; None where
-            it is settled, where those tell nothing (below 2 seeds, no difference, no spread), or above MOST_SEEDS.
+        needed: how many find a difference as large as this one in 80 % of studies (`power.seeds_needed`); None where
+            this one is settled, where there are too few seeds to say, or above MOST_SEEDS.
     """
 
     arm: str
@@ -46,6 +46,23 @@ class Comparison:
     def settled(self) -> bool:
         """Whether there is an interval and it excludes 0; seeds without spread settle nothing, whatever `p_value`."""
         return self.low is not None and self.high is not None and self.low < self.high and self.low * self.high > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """What a study can settle; fractions.
+
+    Attributes:
+        spread: the chance in training.
+        seeds: that all arms have.
+        settled: the smallest difference that is settled whatever the other comparisons are.
+        found: the difference, in truth, that 80 % of such studies find.
+    """
+
+    spread: Spread
+    seeds: int
+    settled: float
+    found: float
 
 
 def seed_accuracies(predictions: Mapping[str, Any], split: str = "test") -> dict[int, float]:
@@ -74,15 +91,18 @@ def pairs_of(arms: Sequence[str]) -> list[tuple[str, str]]:
 def compare(
     accuracies: Mapping[str, Mapping[int, float]], pairs: Sequence[tuple[str, str]], confidence: float = 0.95
 ) -> list[Comparison]:
-    """Paired t intervals of all `pairs`, at levels by which one excludes 0 just where Holm's procedure rejects it.
+    """t intervals of all `pairs`, paired by seed, at levels by which one excludes 0 just where Holm rejects it.
 
     Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6 (1979): the
     chance that an interval excludes 0 for any pair that does not differ is at most 1 - `confidence`, whatever the
-    other pairs do, if differences are normal. Each interval covers its own difference with `confidence` or more; that
-    all do at once is not promised. They cover the chance in training, not the chance in which test images were drawn.
+    other pairs do. Each interval covers its own difference with `confidence` or more; that all do at once is not
+    promised. They cover the chance in training, not the chance in which test images were drawn.
+
+    The chance in training is one deviation for all arms (`spread_of`): three seeds of a pair alone would leave two
+    degrees of freedom, by which hardly anything is ever settled. It is assumed to be normal, and as large in each arm.
 
     Args:
-        accuracies: arm -> seed -> accuracy, all on the same images.
+        accuracies: arm -> seed -> accuracy, all on the same images; of all arms that trained, also those in no pair.
         pairs: (arm, other); the number of comparisons is theirs, those of a single seed included.
 
     Raises:
@@ -91,11 +111,51 @@ def compare(
     if not 0 < confidence < 1:
         raise ValueError(f"compare: confidence {confidence}; allowed: between 0 and 1")
     samples = [_differences(accuracies, *pair) for pair in pairs]
-    levels, adjusted = _holm(np.array([_p_value(sample) for sample in samples]), 1 - confidence)
-    return [
-        _comparison(pair, sample, level, p_value)
-        for pair, sample, level, p_value in zip(pairs, samples, levels.tolist(), adjusted.tolist(), strict=True)
-    ]
+    spread, strictest = spread_of(accuracies), (1 - confidence) / max(1, len(pairs))
+    levels, adjusted = _holm(np.array([_p_value(sample, spread) for sample in samples]), 1 - confidence)
+    found = []
+    for (arm, other), sample, level, p_value in zip(pairs, samples, levels.tolist(), adjusted.tolist(), strict=True):
+        mean, seeds = _mean(sample), len(sample)
+        low, high = _interval(mean, seeds, spread, level)
+        settled = low is not None and high is not None and low * high > 0
+        needed = None if settled else power.seeds_needed(mean, spread, seeds, strictest)
+        bounds = {"low": low, "high": high, "p_value": p_value, "needed": needed}
+        found.append(Comparison(arm=arm, other=other, difference=mean, seeds=seeds, **bounds))
+    return found
+
+
+def spread_of(accuracies: Mapping[str, Mapping[int, float]]) -> Spread:
+    """What is left of accuracies when the mean of each arm, and what each seed adds to all arms, are taken away.
+
+    Least squares on arm + seed; from A arms with the same S seeds, (A - 1)(S - 1) degrees of freedom.
+    """
+    arms, seeds = list(accuracies), sorted({seed for of_arm in accuracies.values() for seed in of_arm})
+    cells = [(arms.index(arm), seeds.index(seed)) for arm in arms for seed in accuracies[arm]]
+    if not cells:
+        return Spread(deviation=0.0, degrees=0, arms=0)
+    rows, columns = np.array(cells).T
+    design = np.hstack([np.eye(len(arms))[rows], np.eye(len(seeds))[columns]])
+    values = np.array([accuracies[arms[row]][seeds[column]] for row, column in cells])
+    solution, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
+    degrees, residual = len(cells) - int(rank), float(np.linalg.norm(values - design @ solution))
+    deviation = residual / math.sqrt(degrees) if degrees and residual > NOISE else 0.0
+    return Spread(deviation=deviation, degrees=degrees, arms=len(arms))
+
+
+def sensitivity(
+    accuracies: Mapping[str, Mapping[int, float]], comparisons: int, confidence: float = 0.95
+) -> Sensitivity | None:
+    """What a study of these arms and so many comparisons can settle; None where nothing spreads or nothing compares."""
+    spread = spread_of(accuracies)
+    if not comparisons or not spread.deviation:
+        return None
+    seeds, level = min(map(len, accuracies.values())), (1 - confidence) / comparisons
+    return Sensitivity(
+        spread=spread,
+        seeds=seeds,
+        settled=power.half_width(spread, seeds, level),
+        found=power.detectable(spread, seeds, level),
+    )
 
 
 def _differences(accuracies: Mapping[str, Mapping[int, float]], arm: str, other: str) -> NDArray[np.float64]:
@@ -105,20 +165,30 @@ def _differences(accuracies: Mapping[str, Mapping[int, float]], arm: str, other:
             f"compare: {arm} has seeds {', '.join(map(str, accuracies[arm]))} and {other} "
             f"{', '.join(map(str, accuracies[other]))}; allowed: at least one in common"
         )
-    differences = np.array([accuracies[arm][seed] - accuracies[other][seed] for seed in common])
-    if np.ptp(differences) <= NOISE:  # else the t of a spread that rounding made is huge
-        differences[:] = differences[0] if abs(differences[0]) > NOISE else 0
-    return differences
+    return np.array([accuracies[arm][seed] - accuracies[other][seed] for seed in common])
 
 
-def _p_value(differences: NDArray[np.float64]) -> float:
-    """Of Student's paired t test, two-sided; 1 for a single seed, and the limit where there is no spread."""
-    if len(differences) < 2:
+def _mean(differences: NDArray[np.float64]) -> float:
+    mean = float(differences.mean())
+    return mean if abs(mean) > NOISE else 0.0
+
+
+def _p_value(differences: NDArray[np.float64], spread: Spread) -> float:
+    """Of Student's t test, two-sided; 1 for a single seed, and the limit where nothing spreads."""
+    mean, seeds = _mean(differences), len(differences)
+    if seeds < 2:
         return 1.0
-    if np.ptp(differences) == 0:
-        return float(differences[0] == 0)
-    t = abs(differences.mean()) / _standard_error(differences, len(differences))
-    return 2 * float(stdtr(len(differences) - 1, -t))
+    if not spread.deviation:
+        return float(mean == 0)
+    return 2 * float(stdtr(spread.degrees, -abs(mean) / spread.standard_error(seeds)))
+
+
+def _interval(mean: float, seeds: int, spread: Spread, level: float) -> tuple[float | None, float | None]:
+    """No wider than differences of accuracies can be."""
+    if seeds < 2:
+        return None, None
+    half = power.half_width(spread, seeds, level) if spread.deviation else 0.0
+    return max(-1.0, mean - half), min(1.0, mean + half)
 
 
 def _holm(p_values: NDArray[np.float64], alpha: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -136,38 +206,3 @@ def _holm(p_values: NDArray[np.float64], alpha: float) -> tuple[NDArray[np.float
     levels[order] = alpha / np.maximum(left, left[kept.argmax()] if kept.any() else 1)
     adjusted[order] = np.minimum(1, np.maximum.accumulate(left * p_values[order]))
     return levels, adjusted
-
-
-def _comparison(pair: tuple[str, str], differences: NDArray[np.float64], level: float, p_value: float) -> Comparison:
-    seeds, mean = len(differences), float(differences.mean())
-    mean = mean if abs(mean) > NOISE else 0.0
-    low, high, needed = None, None, None
-    if seeds > 1 and np.ptp(differences) == 0:
-        low = high = mean = float(differences[0])
-    elif seeds > 1:
-        half = _half_width(differences, seeds, level)
-        low, high = mean - half, mean + half
-        if low <= 0 <= high:
-            candidates = range(seeds + 1, MOST_SEEDS + 1)
-            found = bisect_left(candidates, True, key=lambda n: _half_width(differences, n, level) < abs(mean))
-            needed = candidates[found] if found < len(candidates) else None
-    return Comparison(
-        arm=pair[0],
-        other=pair[1],
-        difference=mean,
-        low=low,
-        high=high,
-        p_value=p_value,
-        seeds=seeds,
-        needed=needed,
-    )
-
-
-def _standard_error(differences: NDArray[np.float64], seeds: int) -> float:
-    """Of the mean of `seeds` differences that spread as these do."""
-    return float(differences.std(ddof=1)) / math.sqrt(seeds)
-
-
-def _half_width(differences: NDArray[np.float64], seeds: int, level: float) -> float:
-    """Of the interval of 1 - `level` from `seeds` differences that spread as these do."""
-    return float(stdtrit(seeds - 1, 1 - level / 2)) * _standard_error(differences, seeds)

@@ -188,5 +188,7 @@ def _values_panel(axes: Axes, drawn: pd.Series, accuracy: pd.Series, best: pd.Se
     axes.plot(places[best], accuracy[best], "o", color=COLOURS["frozen"], markersize=7)
     texts = [value if isinstance(value, str) else f"{value:g}" for value in values]
     axes.set_xticks(range(len(values)), [shortened(text, 12) for text in texts])
+    if len(values) > 6:  # rates, on a scale of each optimizer's own
+        axes.tick_params(axis="x", labelrotation=45)
     axes.set_xlim(-0.5, len(values) - 0.5)
     axes.grid(visible=True)

@@ -14,6 +14,7 @@ Count = Annotated[int, Range(1, 10**9)]
 Batch = Annotated[int, Range(2, 10**6)]  # batch normalisation needs two images
 Seed = Annotated[int, Range(0, 2**32 - 1)]
 Rate = Annotated[float, Range(0, 100, above=True)]
+Factor = Annotated[float, Range(0, 1e6, above=True)]
 NonNegative = Annotated[float, Range(0, 1e6)]
 Probability = Annotated[float, Range(0, 1)]
 BelowOne = Annotated[float, Range(0, 1, below=True)]
@@ -90,12 +91,21 @@ class Baseline:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RateFactor:
+    adam: Factor
+    adamw: Factor
+    sgd: Factor
+    rmsprop: Factor
+
+
+@dataclass(frozen=True, kw_only=True)
 class TuneHead:
     trials: Count
     epochs: Count
     batch_size: Batch
     sampler: Literal["random", "tpe"]
     learning_rate: tuple[Rate, ...]
+    rate_factor: RateFactor
     weight_decay: tuple[NonNegative, ...]
     dropout: tuple[BelowOne, ...]
     optimizer: tuple[Optimizer, ...]
@@ -157,13 +167,14 @@ class Scaling:
     stem_stride: Annotated[int, Range(1, 2)]
     batch_size: Batch
     micro_batch_size: Batch | None
-    learning_rate: Rate
+    learning_rate: Literal["auto"] | Rate
     optimizer: Optimizer
     epsilon: Annotated[float, Range(0, 1, above=True)]
     schedule: Schedule
     warmup_fraction: BelowOne
     weight_decay: NonNegative
     label_smoothing: BelowOne
+    zero_init: bool
     dropout: BelowOne
     stochastic_depth: BelowOne
     regularization_growth: NonNegative

@@ -4,7 +4,7 @@ N images, K classes.
 """
 
 from src.evidence import answers
-from src.report import answer, provenance, scaling, scaling_search, scaling_verdict
+from src.report import answer, provenance, scaling, scaling_search, scaling_training, scaling_verdict
 from src.report.answer import accuracy_figure, accuracy_rows
 from src.report.head_search import search_chapter
 from src.report.mistakes import mistakes
@@ -29,7 +29,7 @@ def report(study: Study) -> Page:
         lead=[
             accuracy_figure(study, accuracies),
             answer.context(accuracies, commonest, chance),
-            *filter(None, [scaling_verdict.verdict(study)]),
+            *_scaling_lead(study),
             accuracy_rows(study, accuracies),
         ],
         sections=[
@@ -43,3 +43,9 @@ def report(study: Study) -> Page:
             provenance.settings(study),
         ],
     )
+
+
+def _scaling_lead(study: Study) -> list[str]:
+    """The verdict, and beside it under what conditions it holds."""
+    verdict = scaling_verdict.verdict(study)
+    return [verdict, scaling_training.conditions(study)] if verdict else []

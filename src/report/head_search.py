@@ -27,7 +27,8 @@ def search_chapter(study: Study) -> Section:
         caption="Validation accuracy of every trial, epoch by epoch.",
     )
     text = (
-        f"{draws} draws, trained on cached features and judged on validation images alone. "
+        f"{draws} draws, trained on cached features and judged on validation images alone. Rates are those that "
+        "trained: the drawn one times its optimizer's tune_head.rate_factor. "
         f"Trial {best} won: it is the head of both networks above."
     )
     importances = pd.DataFrame(parts.items(), columns=["Parameter", "Importance"])

@@ -197,6 +197,8 @@ def _values(section: Any, unset: str | None = None) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "(" + ", ".join(f"{key} {_shown(inner)}" for key, inner in value.items()) + ")"
     if isinstance(value, (tuple, list)):
         return "(" + ", ".join(map(_shown, value)) + ")"
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

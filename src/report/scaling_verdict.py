@@ -1,12 +1,14 @@
 """What the scaling study found, in sentences that claim no more than its intervals bear."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from src.evidence import comparisons
-from src.evidence.comparisons import MOST_SEEDS, Comparison
-from src.report.numbers import MINUS, count, listed, points
+from src.evidence.comparisons import Comparison
+from src.evidence.power import FEWEST_SEEDS, MOST_SEEDS
+from src.report.numbers import MINUS, NARROW, count, listed, points
+from src.report.scaling_training import failed, failures
 from src.report.study import Study
 
 AXES = ("depth", "width", "resolution")
@@ -27,11 +29,33 @@ def verdict(study: Study) -> str:
         sentences.append(f"{CONDITIONS[study.settings['scaling_ablation'].match]}, {_against_axes(axes)}.")
     if unscaled:
         sentences.append(f"Against the unscaled baseline, {_against_baseline(unscaled)}.")
-    return " ".join(sentences)
+    return " ".join(filter(None, [*sentences, _twins(study), failures(study)]))
 
 
 def compared(study: Study) -> list[Comparison]:
-    return comparisons.compare(study.scaling.accuracies, comparisons.pairs_of(study.scaling.arms))
+    """Of the arms that trained, and of no network with itself."""
+    accuracies = _trained(study)
+    pairs = comparisons.pairs_of(list(accuracies))
+    return comparisons.compare(accuracies, [pair for pair in pairs if not _same_network(study, *pair)])
+
+
+def _same_network(study: Study, one: str, other: str) -> bool:
+    """By all that is counted of it: after rounding, another multiplier may give the same."""
+    first, second = (study.scaling.metrics[arm] for arm in (one, other))
+    return all(first[key] == second[key] for key in ("resolution", "parameters", "activations", "multiply_adds"))
+
+
+def _twins(study: Study) -> str:
+    """Which arms came out as the same network; empty where none did."""
+    pairs = [pair for pair in comparisons.pairs_of(study.scaling.arms) if _same_network(study, *pair)]
+    said = [f"{arm} and {other} are the same network after rounding, and are not compared" for arm, other in pairs]
+    return f"{'; '.join(said)}." if said else ""
+
+
+def _trained(study: Study) -> dict[str, Mapping[int, float]]:
+    """Accuracies of the arms that trained."""
+    lost = failed(study)
+    return {arm: accuracies for arm, accuracies in study.scaling.accuracies.items() if arm not in lost}
 
 
 def _against_axes(found: Sequence[Comparison]) -> str:
@@ -109,6 +133,22 @@ def sentence(comparison: Comparison) -> str:
 
 
 def _prospect(comparison: Comparison) -> str:
-    if comparison.needed is not None:
-        return f"; about {count(comparison.needed)} would be needed"
-    return f"; more than {count(MOST_SEEDS)} would be needed" if comparison.difference else ""
+    if comparison.seeds < FEWEST_SEEDS or not comparison.difference:
+        return ""
+    needed = f"more than {count(MOST_SEEDS)}" if comparison.needed is None else count(comparison.needed)
+    return f"; {needed} would find a difference of this size in 80{NARROW}% of studies"
+
+
+def reach(study: Study) -> str:
+    """What the study could have settled, and what that takes for granted; empty where nothing can be said."""
+    found = comparisons.sensitivity(_trained(study), len(compared(study)))
+    if found is None:
+        return ""
+    spread = found.spread
+    return (
+        f"From seed to seed an arm's test accuracy varies by {100 * spread.deviation:.2f} points (standard deviation), "
+        f"beyond what a seed does to all arms alike: pooled over {spread.arms} arms, {spread.degrees} degrees of "
+        f"freedom, which takes it to be normal and as large in every arm. {count(found.seeds)} seeds would have "
+        f"settled any difference from {100 * found.settled:.1f} points on, and would find a true one of "
+        f"{100 * found.found:.1f} points in 80{NARROW}% of studies."
+    )

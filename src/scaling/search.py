@@ -14,7 +14,6 @@ from src.images.image_batches import ImageBatches
 from src.interface.params import Scaling
 from src.models import cost
 from src.scaling import training
-from src.scaling.equations import PAPER
 from src.scaling.grid import Candidate
 from src.scaling.networks import Model, Plan, scaled
 from src.training.checkpoints import Checkpoints
@@ -31,13 +30,18 @@ def models(found: Sequence[Candidate], settings: Scaling, *, classes: int) -> li
 
 
 def table(found: Sequence[Candidate], networks: Sequence[Model]) -> list[Row]:
-    """Coefficients, scale and cost of each candidate, its scores still to come."""
+    """Coefficients, scale and cost of each candidate, its scores still to come.
+
+    layers, channels, pixels and cost are multiples of the base's.
+    """
     rows = []
     for each, model in zip(found, networks, strict=True):
         network, of = model.build(seed=0), each.coefficients
         scale = {"depth": each.depth, "width": each.width, "resolution": each.resolution}
+        grown = dict(zip(("layers", "channels", "pixels"), each.realised, strict=True)) | {"cost": each.cost}
         costs = {"parameters": cost.parameters(network), "multiply_adds": cost.multiply_adds(network, model.resolution)}
-        rows.append(asdict(of) | {"growth": of.growth} | scale | costs | {"val_accuracy": None, "val_loss": None})
+        scores = {"val_accuracy": None, "val_loss": None}
+        rows.append(asdict(of) | {"growth": of.growth} | scale | grown | costs | scores)
     return rows
 
 
@@ -87,23 +91,8 @@ def finished(folder: Path) -> list[dict[str, float]]:
     return artifacts.read_lines(folder / JOURNAL)
 
 
-def best_of(rows: Sequence[Row]) -> Row:
-    """The candidate with the highest validation accuracy; of equals the cheapest, then the first."""
-    return max(rows, key=lambda row: (row["val_accuracy"], -row["multiply_adds"]))
-
-
-def chosen(rows: Sequence[Row]) -> dict[str, Any]:
-    """The best row's coefficients; where none was trained, the paper's."""
-    trained = rows[0]["val_accuracy"] is not None
-    of: Mapping[str, Any] = best_of(rows) if trained else asdict(PAPER)
-    return {name: of[name] for name in ("alpha", "beta", "gamma")} | {"chosen_by": "validation" if trained else "paper"}
-
-
-def summarise(rows: Sequence[Row]) -> dict[str, Any]:
-    """What was chosen from how many, and its scores, where there are any."""
-    found = chosen(rows)
-    summary = {name: found[name] for name in ("alpha", "beta", "gamma")} | {"candidates": len(rows)}
-    if found["chosen_by"] == "paper":
-        return summary
-    best = best_of(rows)
-    return summary | {"val": {"accuracy": best["val_accuracy"], "loss": best["val_loss"]}}
+def chance(splits: Mapping[str, ImageBatches]) -> float:
+    """Validation accuracy of always naming the class that is commonest in train, and at least that of drawing lots."""
+    train, val = splits["train"], splits["val"]
+    counts = train.labels.bincount(minlength=len(train.classes))
+    return max(1 / len(counts), float((val.labels == counts.argmax()).double().mean()))

@@ -1,5 +1,6 @@
 """Training a network from scratch as the scaling study does. N images, K classes."""
 
+import torch
 from torch import nn
 
 from src.images.augmentation import View
@@ -17,6 +18,12 @@ def view(resolution: int) -> View:
     return View(resolution=resolution, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
+def optimizer(network: nn.Module, settings: Scaling, *, lr: float) -> torch.optim.Optimizer:
+    """Of all of `network`, at the peak rate `lr`."""
+    groups = parameter_groups(network, "network", lr=lr, weight_decay=settings.weight_decay)
+    return build_optimizer(settings.optimizer, groups, epsilon=settings.epsilon)
+
+
 def fit(
     network: nn.Module,
     train: ImageBatches,
@@ -27,10 +34,11 @@ def fit(
     session: Session,
 ) -> Fitted:
     """Train all of `network` as `settings` say, and leave the weights of its best epoch on validation in it."""
-    groups = parameter_groups(network, "network", lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    if isinstance(settings.learning_rate, str):
+        raise ValueError(f"scaling.learning_rate: {settings.learning_rate}: rates.settled makes it a number first")
     return fitting.fit(
         network,
-        build_optimizer(settings.optimizer, groups, epsilon=settings.epsilon),
+        optimizer(network, settings, lr=settings.learning_rate),
         train,
         val,
         Recipe.of(settings, epochs=epochs, warmup_epochs=settings.warmup_fraction * epochs),

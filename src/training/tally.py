@@ -59,9 +59,9 @@ class Record:
         return self.step - 1 - int(usable[-1]) if len(usable) else self.skipped_before + self.step
 
     def row(self, sizes: Sequence[int]) -> dict[str, Any]:
-        """Means over the epoch's images, of steps that were not left out; `sizes` are images per step.
+        """Means over the epoch's images, and the first norm, of steps not left out; `sizes` are images per step.
 
-        Of an epoch whose steps were all left out, the loss is that of the steps that have one, and the norm is unknown.
+        Of an epoch whose steps were all left out, the loss is that of the steps that have one, and norms are unknown.
         """
         usable = self._usable().cpu()
         counted = usable if usable.any() else self.losses.isfinite().cpu()
@@ -72,6 +72,7 @@ class Record:
             "train_loss": (losses * images / images.sum()).sum().item(),
             "train_accuracy": self.correct.item() / sum(sizes),
             "gradient_norm": norms.mean().item(),
+            "first_gradient_norm": norms[:1].mean().item(),
         } | skipped
 
     def clear(self) -> None:

@@ -83,10 +83,15 @@ def finished(journal: Path) -> list[Trial]:
 
 
 def draw(settings: TuneHead, before: Sequence[Trial], *, seed: int) -> Head:
-    """The hyperparameters of the trial that follows those `before` it."""
+    """The hyperparameters of the trial that follows those `before` it, its rate on the scale of its optimizer.
+
+    What is drawn is a rate as Adam takes it, and `rate_factor` multiplies it: with one range for all, the search would
+    find the optimizer that the range suits.
+    """
     study = _study(settings, before)
     study.sampler = SAMPLERS[settings.sampler](seed_of(seed, "trial", len(before)) % 2**32)
-    return Head(**study.ask(_space(settings)).params)
+    drawn = study.ask(_space(settings)).params
+    return Head(**drawn | {"learning_rate": _scaled(settings, drawn["learning_rate"], drawn["optimizer"])})
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
@@ -96,6 +101,8 @@ def best_of(trials: Sequence[Trial]) -> Trial:
 
 def importances(settings: TuneHead, trials: Sequence[Trial], *, seed: int) -> dict[str, float]:
     """Share of each hyperparameter in the variance of validation accuracy, by fANOVA (Hutter et al., ICML 2014).
+
+    The learning rate's is that of what was drawn, before `rate_factor`: the optimizer has no share in it.
 
     Zero for all where there is no variance to share: a single trial, or equal accuracies.
     """
@@ -119,6 +126,17 @@ def curve_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
     return [{"trial": trial.trial} | row for trial in trials for row in trial.curve]
 
 
+def _scaled(settings: TuneHead, rate: float, optimizer: str) -> float:
+    factor: float = getattr(settings.rate_factor, optimizer)
+    return rate * factor
+
+
+def _drawn(settings: TuneHead, head: Head) -> dict[str, Any]:
+    """What was drawn of `head`: its rate before it was multiplied, found by the same product."""
+    rates = {_scaled(settings, rate, head.optimizer): rate for rate in settings.learning_rate}
+    return asdict(head) | {"learning_rate": rates[head.learning_rate]}
+
+
 def _space(settings: TuneHead) -> dict[str, Any]:
     return {name: CategoricalDistribution(getattr(settings, name)) for name in HYPERPARAMETERS}
 
@@ -126,7 +144,9 @@ def _space(settings: TuneHead) -> dict[str, Any]:
 def _study(settings: TuneHead, trials: Sequence[Trial]) -> optuna.Study:
     study = optuna.create_study(direction="maximize")
     study.add_trials(
-        optuna.trial.create_trial(params=asdict(trial.head), distributions=_space(settings), value=trial.val_accuracy)
+        optuna.trial.create_trial(
+            params=_drawn(settings, trial.head), distributions=_space(settings), value=trial.val_accuracy
+        )
         for trial in trials
     )
     return study

@@ -172,8 +172,8 @@ def scaling_settings(**changes: Any) -> Scaling:
         **{"base": PICO, "base_resolution": 64, "stem_stride": 2, "batch_size": 8, "micro_batch_size": None},
         **{"learning_rate": 0.01, "optimizer": "adamw", "epsilon": 1e-3, "schedule": "cosine", "warmup_fraction": 0.25},
         **{"weight_decay": 0.01, "label_smoothing": 0.0, "dropout": 0.2, "stochastic_depth": 0.2},
-        **{"regularization_growth": 0.2143, "ema_decay": 0.0, "clip_norm": 0.0, "precision": "float32"},
-        **{"compile": False, "checkpoint_minutes": 10.0},
+        **{"zero_init": False, "regularization_growth": 0.2143, "ema_decay": 0.0, "clip_norm": 0.0},
+        **{"precision": "float32", "compile": False, "checkpoint_minutes": 10.0},
     }
     return Scaling(**plain | changes)
 

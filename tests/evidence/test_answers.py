@@ -2,11 +2,9 @@
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
+from src.base import proportions
 from src.evidence import answers, intervals
 
 
@@ -19,35 +17,6 @@ def predictions(names=("method",), *, images=400, classes=4, seed=0):
         "index": torch.arange(images) // 3,
         "logits": {name: torch.randn(images, classes, generator=generator) for name in names},
     }
-
-
-# Newcombe, "Two-sided confidence intervals for the single proportion", Statistics in Medicine 17 (1998), table I
-@pytest.mark.parametrize(
-    ("successes", "trials", "low", "high"),
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)
-def test_wilson_interval_is_the_published_one(successes, trials, low, high):
-    assert intervals.wilson_interval(successes, trials) == pytest.approx((low, high), abs=5e-5)
-
-
-@given(trials=st.integers(1, 60_000), share=st.floats(0, 1), confidence=st.sampled_from([0.5, 0.9, 0.95, 0.999]))
-def test_wilson_interval_is_scipys(trials, share, confidence):
-    successes = round(share * trials)
-    expected = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
-    low, high = intervals.wilson_interval(successes, trials, confidence)
-    assert (low, high) == pytest.approx(expected, abs=1e-12)
-    assert 0 <= low <= successes / trials <= high <= 1
-
-
-@pytest.mark.parametrize(("successes", "trials"), [(0, 0), (-1, 3), (4, 3)])
-def test_wilson_interval_refuses_impossible_counts(successes, trials):
-    with pytest.raises(ValueError, match=f"{successes} successes in {trials} trials; allowed"):
-        intervals.wilson_interval(successes, trials)
-
-
-def test_wilson_interval_refuses_a_certain_confidence():
-    with pytest.raises(ValueError, match="confidence 1"):
-        intervals.wilson_interval(1, 2, 1)
 
 
 def test_intervals_overlap_where_they_share_a_point():
@@ -97,7 +66,7 @@ def test_accuracy_per_class_is_the_diagonals_share_and_skips_classes_without_ima
     assert list(table["class"]) == ["c0", "c1", "c2", "c4"]
     for k, row in zip((0, 1, 2, 4), table.to_dict("records"), strict=True):
         assert row["accuracy"] == matrix[k, k] / matrix[k].sum()
-        assert (row["low"], row["high"]) == intervals.wilson_interval(matrix[k, k], matrix[k].sum())
+        assert (row["low"], row["high"]) == proportions.wilson_interval(matrix[k, k], matrix[k].sum())
 
 
 def test_confused_pairs_are_the_largest_cells_beside_the_diagonal():

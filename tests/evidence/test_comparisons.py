@@ -1,4 +1,4 @@
-"""The verdict's statistics: against scipy's paired t test, Holm's procedure worked by hand, and simulated studies."""
+"""The verdict's statistics: against scipy's t tests, Holm's procedure worked by hand, and simulated studies."""
 
 import math
 
@@ -9,8 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from src.evidence.comparisons import Comparison, compare, pairs_of, seed_accuracies
-from src.report import scaling
+from src.evidence.comparisons import Comparison, compare, pairs_of, seed_accuracies, spread_of
 from src.report.scaling_verdict import sentence
 from src.training import metrics
 
@@ -26,17 +25,30 @@ def pair(*differences):
     }
 
 
-def family(*samples):
-    """Arms 0, 1, ... that differ from arm "zero" by the samples."""
-    accuracies = {str(i): dict(enumerate(map(float, sample))) for i, sample in enumerate(samples)}
-    zero = dict.fromkeys(range(max(map(len, samples))), 0.0)
-    return accuracies | {"zero": zero}, [(arm, "zero") for arm in accuracies]
+def chance(arms, seeds, generator):
+    """A table of arms and seeds in which no arm and no seed is better than another."""
+    table = generator.standard_normal((arms, seeds))
+    return table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
 
 
-def with_p_value(p_value, seeds=4):
-    """Differences whose paired t test gives `p_value`."""
-    spread = np.linspace(-0.01, 0.01, seeds)
-    return spread + stats.t.isf(p_value / 2, seeds - 1) * spread.std(ddof=1) / math.sqrt(seeds)
+def study(table):
+    """Arms 0, 1, ... and "zero", the last row, to be compared with it; the pooled t test of each, by hand."""
+    arms, seeds = table.shape
+    names = [*map(str, range(arms - 1)), "zero"]
+    accuracies = {name: dict(enumerate(map(float, row))) for name, row in zip(names, table, strict=True)}
+    left = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+    degrees = (arms - 1) * (seeds - 1)
+    error = math.sqrt((left**2).sum() / degrees * 2 / seeds)
+    means = (table - table[-1]).mean(1)[:-1]
+    return accuracies, [(name, "zero") for name in names[:-1]], stats.t(degrees, loc=means, scale=error)
+
+
+def with_p_values(*p_values, seeds=4):
+    """A study whose arms differ from "zero" by as much as has these p-values."""
+    table = chance(len(p_values) + 1, seeds, np.random.default_rng(0)) / 100
+    degrees = len(p_values) * (seeds - 1)
+    error = math.sqrt((table**2).sum() / degrees * 2 / seeds)
+    return study(table + error * np.array([*(stats.t.isf(p / 2, degrees) for p in p_values), 0])[:, None])
 
 
 def holm_rejects(p_values, alpha):
@@ -70,9 +82,35 @@ def test_a_single_pair_has_scipys_paired_t_test_and_interval(differences, confid
     [found] = compare(accuracies, [("a", "b")], confidence)
     expected = stats.ttest_rel(list(accuracies["a"].values()), list(accuracies["b"].values()))
     assert found.p_value == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
-    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(confidence)), abs=1e-10)
+    interval = np.clip(expected.confidence_interval(confidence), -1, 1)  # no difference is larger
+    assert (found.low, found.high) == pytest.approx(tuple(interval), abs=1e-10)
     assert found.difference == pytest.approx(np.mean(differences) / 20_000, abs=1e-12)
     assert found.seeds == len(differences)
+
+
+def test_the_chance_in_training_is_pooled_over_all_arms_also_those_that_no_pair_names():
+    table = np.random.default_rng(3).normal(0.8, 0.01, (5, 3))
+    accuracies, pairs, by_hand = study(table)
+    spread = spread_of(accuracies)
+    left = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+    assert (spread.degrees, spread.arms) == (8, 5)
+    assert spread.deviation == pytest.approx(math.sqrt((left**2).sum() / 8))
+    [found] = compare(accuracies, pairs[:1])
+    assert (found.low, found.high) == pytest.approx((by_hand.ppf(0.025)[0], by_hand.ppf(0.975)[0]))
+    assert found.p_value == pytest.approx(2 * min(by_hand.cdf(0)[0], by_hand.sf(0)[0]), rel=1e-6)
+
+
+def test_what_seeds_do_to_all_arms_alike_and_how_good_arms_are_is_no_chance():
+    table = chance(5, 3, np.random.default_rng(4)) / 100
+    moved = table + np.array([0.1, 0.5, 0.3, 0.2, 0.9])[:, None] + np.array([0.05, -0.05, 0.01])
+    assert spread_of(study(moved)[0]).deviation == pytest.approx(spread_of(study(table)[0]).deviation)
+
+
+def test_an_arm_that_lacks_a_seed_costs_one_degree_of_freedom():
+    accuracies, _, _ = study(np.random.default_rng(5).normal(0.8, 0.01, (5, 3)))
+    del accuracies["2"][1]
+    assert spread_of(accuracies).degrees == 7
+    assert spread_of({"a": {0: 0.5, 1: 0.6}}).degrees == 0
 
 
 def test_seeds_are_paired_by_number_and_those_of_one_arm_alone_are_left_out():
@@ -99,18 +137,17 @@ def test_no_pairs_make_no_comparisons():
 
 def test_p_values_and_levels_are_those_of_an_example_worked_by_hand():
     # 0.005 <= 0.05 / 4 and 0.01 <= 0.05 / 3 are rejected; 0.03 > 0.05 / 2 is not, nor is 0.04, after it
-    accuracies, pairs = family(*map(with_p_value, (0.01, 0.04, 0.03, 0.005)))
+    accuracies, pairs, by_hand = with_p_values(0.01, 0.04, 0.03, 0.005)
     found = compare(accuracies, pairs)
     assert [comparison.p_value for comparison in found] == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert [comparison.settled for comparison in found] == [True, False, False, True]
-    levels = [0.05 / 3, 0.05 / 2, 0.05 / 2, 0.05 / 4]
-    for comparison, level, arm in zip(found, levels, "0123", strict=True):
-        alone = stats.ttest_1samp(list(accuracies[arm].values()), 0).confidence_interval(1 - level)
-        assert (comparison.low, comparison.high) == pytest.approx(tuple(alone))
+    levels = np.array([0.05 / 3, 0.05 / 2, 0.05 / 2, 0.05 / 4])
+    assert [comparison.low for comparison in found] == pytest.approx(by_hand.ppf(levels / 2))
+    assert [comparison.high for comparison in found] == pytest.approx(by_hand.isf(levels / 2))
 
 
 def test_a_smaller_p_value_after_the_first_that_is_kept_rejects_nothing():
-    accuracies, pairs = family(*map(with_p_value, (0.026, 0.045)))  # 0.045 <= 0.05, but 0.026 > 0.05 / 2
+    accuracies, pairs, _ = with_p_values(0.026, 0.045)  # 0.045 <= 0.05, but 0.026 > 0.05 / 2
     assert not any(comparison.settled for comparison in compare(accuracies, pairs))
 
 
@@ -118,9 +155,10 @@ def test_a_smaller_p_value_after_the_first_that_is_kept_rejects_nothing():
 def test_an_interval_excludes_zero_exactly_where_holm_rejects(alpha):
     generator, seen = np.random.default_rng(0), set()
     for _ in range(150):
-        samples = [generator.normal(generator.choice([0, 1, 3]), 1, generator.integers(2, 7)) for _ in range(7)]
-        found = compare(*family(*samples), 1 - alpha)
-        rejected = holm_rejects([stats.ttest_1samp(sample, 0).pvalue for sample in samples], alpha)
+        means = generator.choice([0, 0.03, 0.06], 8)[:, None]
+        accuracies, pairs, by_hand = study(means + 0.02 * generator.standard_normal((8, generator.integers(2, 7))))
+        found = compare(accuracies, pairs, 1 - alpha)
+        rejected = holm_rejects(2 * np.minimum(by_hand.cdf(0), by_hand.sf(0)), alpha)
         assert [not comparison.low <= 0 <= comparison.high for comparison in found] == rejected
         assert [comparison.p_value <= alpha for comparison in found] == rejected
         assert [comparison.settled for comparison in found] == rejected
@@ -153,22 +191,6 @@ def test_no_wrong_difference_and_no_wrong_sign_in_nineteen_studies_of_twenty_whe
     assert missed / 1000 <= 0.05 + noise  # one interval covers its own difference
 
 
-@given(differences=st.lists(st.integers(-100, 100), min_size=2, max_size=6), others=st.integers(0, 6))
-def test_needed_is_the_first_number_of_seeds_whose_interval_excludes_zero(differences, others):
-    sample = np.array(differences) / 1000
-    assume(np.ptp(sample) > 0)
-    # all others are further from being settled, so that the level is 0.05 / their number
-    found = compare(*family(sample, *[[-1.0, 1.0]] * others))[0]
-    mean, spread, level = abs(sample.mean()), sample.std(ddof=1), 0.05 / (others + 1)
-    counts = np.arange(len(sample), 10_001)
-    enough = counts[stats.t.ppf(1 - level / 2, counts - 1) * spread / np.sqrt(counts) < mean]
-    if not len(enough) or enough[0] == len(sample) or sum(differences) == 0:
-        assert found.needed is None
-    else:
-        assert found.needed == enough[0]
-    assert found.settled == bool(len(enough) and enough[0] == len(sample))
-
-
 def test_a_single_common_seed_has_a_difference_and_nothing_else():
     [found] = compare(pair(0.008), [("a", "b")])
     assert found == Comparison(
@@ -178,8 +200,9 @@ def test_a_single_common_seed_has_a_difference_and_nothing_else():
 
 
 def test_a_pair_of_one_seed_counts_among_the_comparisons():
-    accuracies, pairs = family(with_p_value(0.02), [0.3])
-    assert compare(accuracies, pairs)[0].p_value == pytest.approx(0.04)
+    accuracies, pairs, _ = with_p_values(0.02)
+    accuracies["single"] = {0: 0.3}
+    assert compare(accuracies, [*pairs, ("single", "zero")])[0].p_value == pytest.approx(0.04)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
@@ -201,58 +224,18 @@ def test_a_difference_that_only_rounding_made_is_none():
     assert sentence(found).endswith("not settled by 3 seeds")
 
 
-def test_few_images_and_seeds_which_agree_by_chance_settle_nothing():
+def test_no_interval_reaches_beyond_what_a_difference_can_be():
+    [found] = compare(pair(-0.5, 0.53), [("a", "b")])  # two seeds: Student's t is 12.7
+    assert (found.low, found.high) == (-1, 1)
+    assert sentence(found).startswith("a − b: +1.5 points, [−100.0, +100.0]: not settled")
+
+
+def test_what_the_seeds_of_one_pair_agree_on_by_chance_settles_nothing():
     generator, pairs = np.random.default_rng(2), pairs_of(ARMS)
-    studies = [compare(simulated(generator, dict.fromkeys(ARMS, 0.8), seeds=2, images=200), pairs) for _ in range(300)]
-    agreed = sum(any(c.low == c.high != 0 for c in found) for found in studies)
-    assert agreed > 30  # so it does happen, in more than 1 study of 10 where no arm differs
-    assert sum(any(c.settled for c in found) for found in studies) <= 0.05 * 300 + 3 * math.sqrt(0.05 * 0.95 * 300)
-
-
-def comparison(difference, low, high, needed=None):
-    figures = {"difference": difference, "low": low, "high": high, "p_value": 0.5, "seeds": 3, "needed": needed}
-    return Comparison(arm="compound", other="depth", **figures)
-
-
-@pytest.mark.parametrize(
-    ("found", "text"),
-    [
-        (
-            comparison(0.008, -0.002, 0.018, 7),
-            "+0.8 points, [−0.2, +1.8]: not settled by 3 seeds; about 7 would be needed",
-        ),
-        (comparison(0.021, 0.009, 0.033), "+2.1 points, [+0.9, +3.3]: compound is better"),
-        (comparison(-0.021, -0.033, -0.009), "−2.1 points, [−3.3, −0.9]: depth is better"),
-        (comparison(0.0, -0.01, 0.01), "0.0 points, [−1.0, +1.0]: not settled by 3 seeds"),
-        (
-            comparison(0.001, -0.1, 0.102, 1234),
-            "+0.1 points, [−10.0, +10.2]: not settled by 3 seeds; about 1\u202f234 would be needed",
-        ),
-        (
-            comparison(0.001, -0.499, 0.501),
-            "+0.1 points, [−49.9, +50.1]: not settled by 3 seeds; more than 10\u202f000 would be needed",
-        ),
-        # a bound that the verdict rests on never reads as 0
-        (comparison(0.0104, 0.0004, 0.0204), "+1.04 points, [+0.04, +2.04]: compound is better"),
-        (comparison(-0.01, -0.01996, -0.00004), "−1.000 points, [−1.996, −0.004]: depth is better"),
-        (
-            comparison(0.01, -0.0004, 0.0204, 4),
-            "+1.0 points, [−0.0, +2.0]: not settled by 3 seeds; about 4 would be needed",
-        ),
-    ],
-)
-def test_sentences_say_what_the_interval_bears(found, text):
-    assert sentence(found) == f"compound − depth: {text}"
-
-
-@given(st.lists(st.lists(st.integers(-100, 300), min_size=2, max_size=6), min_size=1, max_size=8))
-def test_a_sentence_calls_an_arm_better_only_where_its_interval_says_so(samples):
-    accuracies, pairs = family(*(np.array(sample) / 10_000 for sample in samples))
-    for found in compare(accuracies, pairs):
-        text = sentence(found)
-        assert text.endswith(f": {found.arm} is better") == (0 < found.low < found.high)
-        assert text.endswith(f": {found.other} is better") == (found.low < found.high < 0)
-        assert ("not settled" in text) == (not found.settled)
+    studies = [simulated(generator, dict.fromkeys(ARMS, 0.8), seeds=2, images=200) for _ in range(300)]
+    agreed = [any(len({of[a][s] - of[b][s] for s in (0, 1)}) == 1 for a, b in pairs) for of in studies]
+    assert sum(agreed) > 30  # so it does happen, in more than 1 study of 10
+    assert sum(any(c.settled for c in compare(of, pairs)) for of in studies) <= 0.05 * 300 + 3 * math.sqrt(14.25)
 
 
 def test_seed_accuracies_are_what_training_scored_on_that_split():
@@ -291,12 +274,3 @@ def test_pairs_are_compound_against_each_axis_and_every_arm_against_the_baseline
 )
 def test_pairs_are_of_arms_that_are_there(arms, pairs):
     assert pairs_of(arms) == pairs
-
-
-def test_table_7_has_what_the_paper_says_of_it():
-    rows = {row["arm"]: row for row in scaling.TABLE_7}
-    assert tuple(rows) == ARMS
-    scaled = [row for arm, row in rows.items() if arm != "baseline"]
-    assert all(row["multiply_adds"] == pytest.approx(1.8, abs=0.11) for row in scaled)
-    worst = min(rows[arm]["accuracy"] for arm in ("depth", "width", "resolution"))
-    assert 0.02 < rows["compound"]["accuracy"] - worst <= 0.025  # "by up to 2.5%", section 6

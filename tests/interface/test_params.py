@@ -74,6 +74,8 @@ def test_values_arrive_as_dvc_reads_them():
             holder = getattr(read, name) if is_section(name, section) else read
             if key == "scaling_arms":
                 value = {arm: params.Arm(**own) for arm, own in section.items()}
+            if key == "rate_factor":
+                value = params.RateFactor(**value)
             assert getattr(holder, key) == (tuple(value) if isinstance(value, list) else value)
 
 
@@ -155,6 +157,12 @@ BAD_VALUES = [
     ("tune_head__dropout", "[0.1, 0.1]", "tune_head.dropout: [0.1, 0.1] names a value twice; allowed: each value once"),
     ("tune_head__learning_rate", "[0.1, -1]", "tune_head.learning_rate[1]: -1 is not allowed; "
      "allowed: a number > 0 and <= 100"),
+    ("tune_head__rate_factor", "{adam: 1, adamw: 1, sgd: 0, rmsprop: 1}", "tune_head.rate_factor.sgd: 0 is not "
+     "allowed; allowed: a number > 0 and <= 1000000"),
+    ("tune_head__rate_factor", "{adam: 1, adamw: 1, sgd: 1}", "tune_head.rate_factor.rmsprop: missing; "
+     "allowed: a number > 0 and <= 1000000"),
+    ("tune_head__rate_factor", "{sdg: 1}", "tune_head.rate_factor.sdg: unknown key; "
+     "did you mean tune_head.rate_factor.sgd?"),
     ("finetune__batch_size", "1", "finetune.batch_size: 1 is not allowed; allowed: an integer >= 2 and <= 1000000"),
     ("finetune__warmup_epochs", "10", "finetune.warmup_epochs: 10 leaves no epoch after the warm-up; "
      "allowed: less than finetune.epochs (10)"),

@@ -24,7 +24,7 @@ ARM = "scaling_ablation@width"
 SETTINGS = (
     *(*TINY, "tune_head.trials=6", "tune_head.epochs=60", "train_frozen.epochs=100", "finetune.epochs=6"),
     *("finetune.checkpoint_minutes=100.0", "scaling.checkpoint_minutes=100.0", "scaling_ablation.epochs=8"),
-    *("scaling_search.tolerance=0.02", "scaling_search.max_multiply_adds=3000000.0", "scaling_search.epochs=5"),
+    *("scaling_search.tolerance=0.2", "scaling_search.max_multiply_adds=3060000.0", "scaling_search.epochs=5"),
     *("~scaling_arms.baseline", "~scaling_arms.compound"),
 )
 ONE = {"THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -37,7 +37,7 @@ TARGETS = {
     "tune_head": ("  trials: 6", "src/transfer/head_search.py", "data/features/val.pt"),
     "train_frozen": ("  batch_size: 128", "src/transfer/head_training.py", "models/best_head.json"),
     "finetune": ("lr: 0.003", "src/transfer/finetuning.py", "data/images/val.pt"),
-    "scaling_search": ("  tolerance: 0.02", "src/scaling/grid.py", "data/images/val.pt"),
+    "scaling_search": ("  tolerance: 0.2", "src/scaling/grid.py", "data/images/val.pt"),
     ARM: ("  width: {}", "src/scaling/arms.py", "models/coefficients.json"),
 }
 KINDS = ("value", "code", "input")

@@ -105,7 +105,7 @@ def test_a_killed_search_goes_on_with_the_candidate_that_trained_and_ends_with_t
     study: Repository, tmp_path: Path
 ) -> None:
     repository = copied(study, tmp_path / "study")
-    settings = ["scaling_search.tolerance=0.02", "scaling_search.max_multiply_adds=3000000.0"]
+    settings = ["scaling_search.tolerance=0.2", "scaling_search.max_multiply_adds=3060000.0"]
     repository.set_params([*settings, "scaling.checkpoint_minutes=0", "scaling_search.epochs=2"])
     stage = Stage(repository, "scaling_search")
     stage.finish()
@@ -159,7 +159,7 @@ REFUSALS = {
         "scaling_search",
         ["scaling_search.step=0.3", "scaling_search.tolerance=0.05"],
         "scaling_search.tolerance: 0.05 leaves no candidate on the grid of step 0.3; "
-        "nearest (alpha, beta, gamma) by their alpha * beta^2 * gamma^2: (1.9, 1.0, 1.0) with 1.9, ",
+        "nearest (alpha, beta, gamma) by their cost over the base's, of those that scale two axes or all: (1.3, ",
     ),
     "a base too small for the strides": (
         "scaling_search",

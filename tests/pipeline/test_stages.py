@@ -98,14 +98,18 @@ def test_the_best_head_is_the_trial_that_validation_prefers(sample: Repository) 
     assert trials.loc[trials.val_accuracy == trials.val_accuracy.max(), list(best)].eq(best).all(axis=1).any()
 
 
-def test_the_chosen_coefficients_are_those_that_validation_prefers(sample: Repository) -> None:
-    """Of several, those of the cheapest network."""
+def test_the_chosen_coefficients_are_those_that_validation_can_tell_apart_or_the_papers(sample: Repository) -> None:
     table = pd.read_csv(sample.folder / "plots/scaling_search/candidates.csv")
-    best = table[table.val_accuracy == table.val_accuracy.max()].sort_values("multiply_adds", kind="stable").iloc[0]
     chosen = json.loads((sample.folder / "models/coefficients.json").read_text())
-    assert len(table) > 1
-    assert chosen == {name: best[name] for name in ("alpha", "beta", "gamma")} | {"chosen_by": "validation"}
-    assert metrics(sample, "scaling_search")["val"] == {"accuracy": best.val_accuracy, "loss": best.val_loss}
+    found, names = metrics(sample, "scaling_search"), ["alpha", "beta", "gamma"]
+    assert len(table) == found["candidates"] > 1
+    if chosen["chosen_by"] == "chance":
+        row = table[table.val_accuracy == table.val_accuracy.max()]
+        assert [chosen[name] for name in names] == [1.2, 1.1, 1.15]
+    else:
+        assert (chosen["chosen_by"] == "validation") == (found["tied"] == 1)
+        row = table[table[names].eq([chosen[name] for name in names]).all(axis=1)]
+    assert found["val"]["accuracy"] in row.val_accuracy.tolist()
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -126,7 +130,11 @@ def test_predictions_of_each_seed_recompute_an_arms_metrics(sample: Repository, 
 
 
 def test_the_compound_arm_of_the_sample_is_the_candidate_that_the_search_chose(sample: Repository) -> None:
-    """At phi = 1, that is."""
+    """At phi = 1, that is; or the paper's coefficients, where none was above chance."""
+    if json.loads((sample.folder / "models/coefficients.json").read_text())["chosen_by"] == "chance":
+        compound = metrics(sample, "scaling_ablation@compound")
+        assert (compound["depth"], compound["width"]) == (1.2, 1.1)
+        return
     table = pd.read_csv(sample.folder / "plots/scaling_search/candidates.csv").set_index(["alpha", "beta", "gamma"])
     chosen = metrics(sample, "scaling_search")
     row = table.loc[tuple(chosen[name] for name in table.index.names)]

@@ -9,7 +9,7 @@ from pandas.testing import assert_frame_equal
 from src.base import artifacts
 from src.evidence import comparisons
 from src.interface.params import Arm
-from src.report import contents, pages, provenance, scaling_search, scaling_verdict
+from src.report import contents, pages, provenance, scaling_training, scaling_verdict
 from src.report.scaling import ablation
 from src.report.study import read_scaling
 from tests.builders.report import (
@@ -166,7 +166,8 @@ def test_only_arms_of_equal_cost_are_said_to_be():
 def test_the_verdict_stands_near_the_top():
     made = study()
     page = contents.report(made)
-    assert scaling_verdict.verdict(made) in page.lead
+    place = page.lead.index(scaling_verdict.verdict(made))
+    assert page.lead[place + 1] == scaling_training.conditions(made)
     assert [section.title for section in page.sections][3:5] == ["Does compound scaling pay?", "Which way to scale"]
 
 
@@ -242,30 +243,14 @@ def test_arms_with_settings_of_their_own_are_named():
     assert ["scaling_arms.baseline", "as the others"] in settings
 
 
-def test_candidates_are_ranked_as_the_search_chose():
-    page = shown(scaling_search.search(study()))
-    rows = page.table("All candidates")[1:]
-    assert [row[:3] for row in rows] == [
-        ["1.2 ★", "1.2", "1.1"],
-        ["1.6", "1", "1.1"],
-        ["1", "1.4", "1"],  # as accurate as the next, and one multiply-add cheaper
-        ["1.9", "1", "1"],
-        ["2", "1", "1"],
-    ]
-    assert rows[0][3:] == ["2.091", "80", "4 000 002", "59 999 998", "44.0 %", "1.500"]
-    assert "3 of the others reach into that interval" in page.words
-    assert "each trained once for 2 epochs" in page.words
-
-
-def test_a_search_without_training_shows_costs_and_claims_nothing():
-    epochs = replace(SETTINGS.scaling_search, epochs=0)
-    page = shown(scaling_search.search(study(scaled=scaling((), trained=False), scaling_search=epochs)))
-    header, *rows = page.table("All candidates")
-    assert header[-1] == "Multiply-adds"
-    assert [row[0] for row in rows] == ["2", "1", "1.6", "1.2", "1.9"]  # growth 2, 1.96, 1.936, 2.09, 1.9
-    assert "none of them trained" in page.words
-    assert "★" not in page.words
-    assert "nan" not in page.words.lower().split()
+def test_a_network_is_not_compared_with_itself():
+    found = scaling()
+    same = {**found.metrics["compound"], "depth": 1.0}
+    page = page_of(replace(found, metrics=found.metrics | {"width": same}))
+    assert "compound and width are the same network after rounding, and are not compared." in page.words
+    names = [row[0] for row in page.table("Differences in test accuracy")[1:]]
+    assert "compound − width" not in names
+    assert len(names) == 6
 
 
 @pytest.mark.parametrize("trained", [True, False])

@@ -1,7 +1,7 @@
 """The head search: drawn by trial, finished after a kill to the same bytes, and judged on validation."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from src.base.randomness import generator
-from src.interface.params import TuneHead
+from src.interface.params import RateFactor, TuneHead
 from src.models.heads import Head
 from src.training.fitting import Session
 from src.transfer import head_search
@@ -27,6 +27,7 @@ def settings(sampler: str = "random", trials: int = TRIALS) -> TuneHead:
         batch_size=16,
         sampler=sampler,
         learning_rate=(0.01, 0.001, 0.0005),
+        rate_factor=RateFactor(adam=1, adamw=1, sgd=100, rmsprop=1),
         weight_decay=(0.0, 0.01),
         dropout=(0.1, 0.5),
         optimizer=("adamw", "sgd"),
@@ -56,7 +57,10 @@ def run(journal: Path, sampler: str = "random", trials: int = TRIALS, seed: int 
 
 
 def trial(number: int, accuracy: float, loss: float = 1.0, **head: Any) -> head_search.Trial:
-    drawn = Head(**{name: getattr(settings(), name)[0] for name in head_search.HYPERPARAMETERS} | head)
+    values = {name: getattr(settings(), name)[0] for name in head_search.HYPERPARAMETERS} | head
+    if "learning_rate" not in head and values["optimizer"] == "sgd":
+        values["learning_rate"] *= 100
+    drawn = Head(**values)
     return head_search.Trial(trial=number, head=drawn, best_epoch=1, curve=[], val_accuracy=accuracy, val_loss=loss)
 
 
@@ -125,7 +129,8 @@ def test_random_draws_cover_every_value_and_do_not_repeat_one_sequence() -> None
     rows = [trial(n, 0.5) for n in range(60)]
     drawn = [head_search.draw(settings(), rows[:number], seed=0) for number in range(60)]
     for name in head_search.HYPERPARAMETERS:
-        assert {getattr(head, name) for head in drawn} == set(getattr(settings(), name))
+        values = {getattr(head, name) for head in drawn if name != "learning_rate" or head.optimizer == "adamw"}
+        assert values == set(getattr(settings(), name))
     assert len(set(drawn)) > 30
     assert [*drawn[:8]] != [*drawn[8:16]]
 
@@ -164,6 +169,47 @@ def test_importances_share_one_whole_and_come_in_order(undisturbed: tuple[str, b
     assert sum(shares.values()) == pytest.approx(1)
     assert list(shares.values()) == sorted(shares.values(), reverse=True)
     assert shares == head_search.importances(settings(), trials, seed=0)
+
+
+def test_each_optimizer_has_rates_of_its_own_scale_and_the_recorded_one_is_what_trains(tmp_path: Path) -> None:
+    trials = run(tmp_path / "trials.jsonl", trials=16)
+    rates = {name: {t.head.learning_rate for t in trials if t.head.optimizer == name} for name in ("adamw", "sgd")}
+    assert rates["adamw"] <= {0.01, 0.001, 0.0005}
+    assert rates["sgd"] <= {1.0, 0.1, 0.05}
+    assert all(len(found) > 1 for found in rates.values())
+    constant = [t for t in trials if t.head.schedule == "step"]
+    assert [t.curve[0]["head_lr"] for t in constant] == [t.head.learning_rate for t in constant]
+    assert [row["learning_rate"] for row in head_search.trial_rows(trials)] == [t.head.learning_rate for t in trials]
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_sampler_is_told_the_rate_that_it_drew_and_draws_as_without_a_factor(sampler: str) -> None:
+    """The same draws, times the factor."""
+    plain = replace(settings(sampler), rate_factor=RateFactor(adam=1, adamw=1, sgd=1, rmsprop=1))
+    ours: list[head_search.Trial] = []
+    theirs: list[head_search.Trial] = []
+    for number in range(14):
+        scaled = head_search.draw(settings(sampler), ours, seed=0)
+        unscaled = head_search.draw(plain, theirs, seed=0)
+        factor = 100 if scaled.optimizer == "sgd" else 1
+        assert scaled == replace(unscaled, learning_rate=unscaled.learning_rate * factor)
+        accuracy = 0.1 + (7 * number % 13) / 20
+        ours.append(trial(number, accuracy, **asdict(scaled)))
+        theirs.append(trial(number, accuracy, **asdict(unscaled)))
+    shares = head_search.importances(settings(sampler), ours, seed=0)
+    assert shares == head_search.importances(plain, theirs, seed=0)
+
+
+def test_a_rate_that_matters_alike_for_all_optimizers_gives_the_optimizer_no_importance() -> None:
+    drawn = [head_search.draw(settings(), [trial(n, 0.5) for n in range(number)], seed=0) for number in range(40)]
+    rates = [head.learning_rate / (100 if head.optimizer == "sgd" else 1) for head in drawn]
+    trials = [
+        trial(n, 0.8 if rate > 0.005 else 0.3, **asdict(head))
+        for n, (head, rate) in enumerate(zip(drawn, rates, strict=True))
+    ]
+    shares = head_search.importances(settings(), trials, seed=0)
+    assert next(iter(shares)) == "learning_rate"
+    assert shares["optimizer"] < 0.05
 
 
 def test_the_hyperparameter_that_decides_accuracy_has_all_the_importance() -> None:

@@ -27,7 +27,8 @@ def test_a_head_learns_32_features_by_heart() -> None:
 def test_the_curve_has_the_columns_that_the_plots_read() -> None:
     data = features(12)
     _, fitted = fit_head(CHOSEN, data, data, epochs=2, batch_size=4, session=Session(seed=0, advance=quiet))
-    columns = ["epoch", "train_loss", "train_accuracy", "head_lr", "gradient_norm", "val_accuracy", "val_loss"]
+    columns = ["epoch", "train_loss", "train_accuracy", "head_lr", "gradient_norm", "first_gradient_norm"]
+    columns += ["val_accuracy", "val_loss"]
     assert [sorted(row) for row in fitted.curve] == [sorted(columns)] * 2
     assert [row["epoch"] for row in fitted.curve] == [1, 2]
     assert fitted.machine["images_per_second"] > 0

@@ -20,12 +20,11 @@ from src.base import artifacts, splits
 from src.base.batches import shuffle
 from src.figures.rate import range_test
 from src.models.heads import build_head
-from src.training import fitting
+from src.training import fitting, rate_finding
 from src.training.loop import Recipe
 from src.training.optimizers import EPSILON, build_optimizer
 from src.training.parameter_groups import parameter_groups
-from src.transfer import rate_finding
-from src.transfer.rate_finding import Row
+from src.training.rate_finding import Row
 from stages import find_lr
 from tests.builders.small import CHOSEN, convolutional, features, fit, images, quiet, same_state
 
