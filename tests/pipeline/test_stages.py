@@ -28,6 +28,7 @@ BESIDES = (
     ".resume",
     "data/raw",
     "stages/__init__.py",
+    "stages/starting.py",
 )
 
 

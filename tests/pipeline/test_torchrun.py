@@ -81,7 +81,7 @@ def test_two_processes_do_the_work_of_one_and_the_first_writes_it_down(one: Repo
     assert ran(two.output) == ["finetune", "report"]
     assert runs(two.repository) - runs(one) == {("finetune", "FINISHED"): 1, ("report", "FINISHED"): 1}
     lines = [line.partition(":")[2] for line in two.output.splitlines() if line.startswith("finetune: epoch ")]
-    assert [line.split()[:4] for line in lines] == [["epoch", str(n), "of", f"{EPOCHS}:"] for n in range(1, EPOCHS + 1)]
+    assert [line.split()[1] for line in lines] == [f"{number}/{EPOCHS}:" for number in range(1, EPOCHS + 1)]
     record = {
         name: json.loads((study.folder / "data/runs/finetune.json").read_text())["facts"]
         for name, study in (("one", one), ("two", two.repository))
@@ -100,9 +100,9 @@ def test_two_processes_train_an_arm_from_scratch_and_write_each_file_once(one: R
     assert ran(output) == [stage, "report"]
     names = (stage, f"{stage} trial 00", "report")  # a trial is a seed
     assert runs(repository) - runs(one) == {(name, "FINISHED"): 1 for name in names}
-    lines = [line.partition(", seed 0: ")[2] for line in output.splitlines() if line.startswith(f"{stage}, seed")]
-    epochs = [["epoch", str(number), "of", f"{ARM_EPOCHS}:"] for number in range(1, ARM_EPOCHS + 1)]
-    assert [line.split()[:4] for line in lines] == epochs
+    lines = [line for line in output.splitlines() if line.startswith("small_cnn, seed 0: epoch ")]
+    epochs = [f"{number}/{ARM_EPOCHS}:" for number in range(1, ARM_EPOCHS + 1)]
+    assert [line.split()[4] for line in lines] == epochs
     opened = map(json.loads, (log / f"{stage}.jsonl").read_text().splitlines())
     written = Counter(path for kind, path in opened if kind == "w")
     outputs = {str(repository.folder / path) for path in declared(stage, "outs", "metrics", "plots")}
