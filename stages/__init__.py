@@ -4,6 +4,7 @@ Started by another Python than the project's, a stage says so instead of a trace
 before anything of `src` is imported; then its values and inputs are checked, and it says what begins.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -44,3 +45,4 @@ if _started():
     from stages import starting
 
     starting.begin(*_started())
+    gc.disable()  # for the imports, a fifth of whose time goes into looking for garbage; console.run enables it again

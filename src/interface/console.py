@@ -3,6 +3,8 @@
 An observer: nothing here can change what a stage computes.
 """
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -11,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -49,6 +51,9 @@ def run(main: Callable[[], None]) -> None:
     """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a class name must not end a stage in a latin-1 terminal
+    stage = not gc.isenabled()  # by stages/__init__.py, for the imports
+    gc.enable()
+    status = 0
     try:
         with _interruptible():
             main()
@@ -59,7 +64,20 @@ def run(main: Callable[[], None]) -> None:
             _write(_line(f"{_stage()}: {_message(error)}"), sys.stderr)
         if isinstance(error, BrokenPipeError):  # or the interpreter fails once more when it flushes stdout at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(143 if isinstance(error, Terminated) else 130 if isinstance(error, KeyboardInterrupt) else 2)
+        status = 143 if isinstance(error, Terminated) else 130 if isinstance(error, KeyboardInterrupt) else 2
+    if stage:
+        _leave(status)
+    if status:
+        sys.exit(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process without taking apart all that was imported, which takes seconds; files are on disk by now."""
+    atexit._run_exitfuncs()
+    with suppress(OSError):  # a reader that went away
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
 
 
 @contextmanager

@@ -242,3 +242,14 @@ def test_a_signal_during_imports_is_one_line_of_the_first_process(
     started.send_signal(number)
     errors = started.communicate(timeout=60)[1]
     assert (started.returncode, errors) == (status, said if rank == "0" else "")
+
+
+def test_what_needs_no_networks_starts_without_torchs_compiler(study: Path) -> None:
+    """Whose import takes as long as torch's: of these, no module and no setting of the device needs it."""
+    script = (
+        "import sys; from src.base import devices; devices.choose(); import stages.download, stages.baseline; "
+        "print({'torch._dynamo', 'torchvision', 'pandas', 'sklearn', 'mlflow'} & set(sys.modules))"
+    )
+    settings = os.environ | {"PYTHONPATH": str(ROOT), "DEVICE": "cpu"}
+    done = subprocess.run([sys.executable, "-c", script], env=settings, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
