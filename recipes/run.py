@@ -25,8 +25,8 @@ AFTERWARDS = """
 The report: open reports/report.html in a browser. Then change one value, and see what it changes:
 
   source .venv/bin/activate{identity}
-  dvc exp run -n hot -S lr=0.001
-  dvc metrics diff {name} hot
+  dvc exp run -n gentle -S lr=0.001
+  dvc exp diff {name} gentle
   DO_NOT_TRACK=true mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1
 """
 IDENTITY = """
