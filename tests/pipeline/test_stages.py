@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.builders.repository import ARMS, Repository, ran
-from tests.conftest import audit_log
+from tests.conftest import audit_log, said_by
 from tests.pipeline.test_pipeline import DECLARED, PIPELINE, declared
 from tools.deps import OBSERVERS, reached_from
 
@@ -143,6 +143,24 @@ def test_metrics_are_few_numbers_and_at_most_two_deep(sample: Repository, stage:
     leaves = [leaf for value in found.values() for leaf in (value.values() if isinstance(value, dict) else [value])]
     assert all(isinstance(leaf, int | float) for leaf in leaves)
     assert len(leaves) <= 12
+
+
+def test_each_stage_of_the_sample_says_what_begins_and_ends_with_its_answer(sample: Repository) -> None:
+    text = said_by(sample).read_text()
+    for stage in STAGES:
+        said = text.partition(f"Running stage '{stage}':\n")[2].partition("Running stage '")[0].splitlines()
+        own = [line for line in said if line.startswith(f"{stage}: ")]
+        assert said.index(own[0]) == 1, "after DVC's line of the command"
+        assert re.search(r", \d+ s$", own[-1])
+    score = metrics(sample, "finetune")
+    best = f"finetune: {100 * score['test']['accuracy']:.1f} % on test, epoch {score['best_epoch']} kept, "
+    assert best in text
+    assert "\nreport: the page is reports/report.html, " in text
+
+
+def test_every_line_of_the_sample_fits_a_terminal_of_80_columns(sample: Repository) -> None:
+    lines = said_by(sample).read_text().splitlines()
+    assert [line for line in lines if len(line) > 80] == []
 
 
 def test_repro_after_the_sample_runs_nothing(sample: Repository) -> None:

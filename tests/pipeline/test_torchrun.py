@@ -164,6 +164,20 @@ def test_a_killed_process_ends_the_run_by_name_and_the_next_one_goes_on(
     assert outputs(repository) == outputs(two.repository)
 
 
+def test_sigterm_to_the_launcher_is_one_line_and_mlflows_run_is_killed(one: Repository, tmp_path: Path) -> None:
+    """torchrun sends it on to its processes: the first one speaks and tells MLflow, the other ends at once."""
+    repository = copied(one, tmp_path / "study")
+    repository.set_params([OTHER, "finetune.checkpoint_minutes=0"])
+    started = repository.start("dvc", "repro", **TWO)
+    wait(started, lambda: bool(checkpoints(repository)))
+    members(repository)[0].parent().terminate()
+    output = started.communicate(timeout=SECONDS)[0]
+    said = [line for line in output.splitlines() if "terminated" in line and line.startswith("finetune")]
+    assert said == ["finetune: terminated"]
+    assert members(repository) == {}
+    assert runs(repository) - runs(one) == {("finetune", "KILLED"): 1}
+
+
 @pytest.mark.parametrize("launcher", ["torchrun --nproc-per-node 2", "python"])
 def test_synchronised_batch_norm_on_the_cpu_is_one_clear_line_of_each_process(
     one: Repository, tmp_path: Path, launcher: str
