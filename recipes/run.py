@@ -22,15 +22,17 @@ from src.interface import checking, params
 PARAMS = "params.yaml"
 
 AFTERWARDS = """
-The report: open reports/report.html in a browser. Then change one value, and see what it changes:
+The report: open reports/report.html in a browser.
+Then change one value, and see what it changes:
 
   source .venv/bin/activate{identity}
-  dvc exp run -n hot -S lr=0.001
-  dvc metrics diff {name} hot
-  DO_NOT_TRACK=true mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1
+  dvc exp run -n gentle -S lr=0.001
+  dvc exp diff {name} gentle
+  DO_NOT_TRACK=true mlflow ui --backend-store-uri sqlite:///mlflow.db
 """
 IDENTITY = """
-  git config user.name "Your Name" && git config user.email you@example.org   # DVC commits experiments with it"""
+  git config user.name "Your Name"      # DVC commits experiments with it
+  git config user.email you@example.org"""
 
 
 def overrides(recipe: str | Path) -> list[str]:

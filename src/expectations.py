@@ -10,14 +10,9 @@ from torch import nn
 from src.base import devices
 from src.interface import console
 from src.interface.params import OWN_ARMS, Params
-from src.models import cost
-from src.models.backbones import load_backbone
-from src.scaling import arms, grid, networks, rates
-from src.scaling.equations import PAPER
-from src.scaling.networks import Plan, relative_cost
-from src.transfer import features, finetuning
 
 BATCH = 8  # images in a measured step
+STAGES = 8  # and one for each arm
 CLASSES = 10  # nobody has counted them yet, and they hardly matter
 SMALL_BATCH = 64  # the same for small images, of which 8 keep no processor busy
 HOUR = 3600.0
@@ -34,23 +29,29 @@ def announce(cfg: Params) -> None:
     """Measure a forward pass and a training step of the study's networks, and say what the study will take on the CPU.
 
     Says nothing where there is an accelerator, nor of a folder, whose images nobody has counted yet. The network has
-    random weights: they are as fast, and nothing is read.
+    random weights: they are as fast, and nothing is read. Each stage is taken to start as slowly as this one did.
     """
     if cfg.dataset.name not in IMAGES or devices.choose().type != "cpu":
         return
+    from src.models.backbones import load_backbone  # late: where nothing is measured, nothing of this is needed
+    from src.transfer import finetuning
+
+    stages, start = STAGES + len(cfg.scaling_arms), time.monotonic() - console.BEGAN
     counts = _images(cfg)
     backbone = load_backbone(replace(cfg.backbone, weights="random"), seed=0)
     forward, step = _seconds_per_image(backbone.network, finetuning.seen(backbone.view, cfg.finetune).resolution, BATCH)
     frozen = _forward_seconds(backbone.network, backbone.view.resolution, BATCH) / FASTER[cfg.inference.engine]
     extraction = frozen * ((1 + cfg.features.views) * counts["train"] + counts["val"] + counts["test"])
     epochs = cfg.finetune.epochs * (step * counts["train"] + forward * counts["val"])
-    seconds = {"extract_features": extraction, "finetune": epochs + forward * sum(counts.values())}
+    seconds = {f"to start {stages} stages": stages * start}
+    seconds |= {"extract_features": extraction, "finetune": epochs + forward * sum(counts.values())}
     seconds |= _scaling(cfg, counts)
     total = sum(seconds.values())
     parts = ", ".join(f"{stage} {console.duration(each)}" for stage, each in seconds.items() if each >= 1)
     console.say(f"no accelerator here: the whole study takes about {console.duration(total)} ({parts})")
     if total > HOUR:
-        console.say("in minutes: `make run`, a sample; in about half an hour: `make study RECIPE=cifar10_quick`")
+        console.say("in minutes, a sample: `make run`")
+        console.say("in about half an hour: `make study RECIPE=cifar10_quick`")
 
 
 def _images(cfg: Params) -> dict[str, int]:
@@ -62,6 +63,9 @@ def _images(cfg: Params) -> dict[str, int]:
 
 def _scaling(cfg: Params, counts: dict[str, int]) -> dict[str, float]:
     """Seconds of scaling_search and of all arms, by what their networks cost of the base, which is measured."""
+    from src.scaling import grid, networks, rates
+    from src.scaling.networks import Plan, relative_cost
+
     search, ablation, resolution = cfg.scaling_search, cfg.scaling_ablation, cfg.scaling.base_resolution
     if not search.epochs and not cfg.scaling_arms:
         return {}
@@ -81,6 +85,11 @@ def _scaling(cfg: Params, counts: dict[str, int]) -> dict[str, float]:
 
 def _relative_cost(cfg: Params, name: str) -> float:
     """Multiply-adds of an arm over the baseline's, roundings aside."""
+    from src.models import cost
+    from src.scaling import arms, networks
+    from src.scaling.equations import PAPER
+    from src.scaling.networks import Plan
+
     ablation = cfg.scaling_ablation
     if name in OWN_ARMS[1:]:
         return {"multiply_adds": ablation.budget, "paper": 4.0}.get(ablation.match, 2**ablation.phi)
@@ -107,6 +116,8 @@ def _seconds_per_image(network: nn.Module, resolution: int, batch: int) -> tuple
 
 
 def _forward_seconds(network: nn.Module, resolution: int, batch: int) -> float:
+    from src.transfer import features
+
     frozen, images = features.freeze(network), torch.rand(batch, 3, resolution, resolution)
 
     def forward() -> None:

@@ -30,6 +30,7 @@ def main() -> None:
             run.metrics(scores)
             record.note(**devices.describe(device))
             artifacts.write_json(record.values(), "data/runs/baseline.json")
+    console.answer("baseline", f"{100 * scores['test']['nearest_neighbours']:.1f} % on test by nearest neighbours")
 
 
 if __name__ == "__main__":

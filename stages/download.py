@@ -25,6 +25,8 @@ def main() -> None:
             record.note(dataset=cfg.dataset.name, source=loaded.source, source_sha256=loaded.source_sha256)
             record.note(skipped=loaded.skipped, copies=loaded.copies)
             artifacts.write_json(record.values(), "data/runs/download.json")
+    images = ", ".join(f"{found[split]['images']} {split}" for split in splits.SPLITS)
+    console.answer("download", f"{images} images of {found['classes']} classes")
 
 
 if __name__ == "__main__":

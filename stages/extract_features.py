@@ -1,4 +1,4 @@
-"""Run every image through the frozen backbone once, and keep its features.  `python -m stages.extract_features`"""
+"""Run each image through the frozen backbone, keep its features.  `python -m stages.extract_features`"""
 
 import time
 from functools import partial
@@ -48,6 +48,7 @@ def main() -> None:
             rate = round(total / (time.perf_counter() - start), 1)
             record.note(engine=engine.name, images=total, images_per_second=rate)
             artifacts.write_json(record.values(), "data/runs/extract_features.json")
+    console.answer("extract_features", f"{total} views of images kept as features")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train at ever higher learning rates for a moment, and suggest one for `finetune`.  `python -m stages.find_lr`
+"""Train at ever higher learning rates, and suggest one for `finetune`.  `python -m stages.find_lr`
 
 No stage of dvc.yaml: it decides nothing, and the network that it trains is thrown away.
 """

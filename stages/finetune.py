@@ -1,4 +1,4 @@
-"""Train the whole network on images, from the pretrained backbone and the trained head.  `python -m stages.finetune`"""
+"""Train the whole network on images, from backbone and trained head.  `python -m stages.finetune`"""
 
 from functools import partial
 
@@ -68,6 +68,8 @@ def main() -> None:
                     record.note(**devices.describe(device), **backbones.describe(cfg.backbone), **fitted.machine)
                     record.note(resolution=view.resolution)
                     artifacts.write_json(record.values(), "data/runs/finetune.json")
+    kept = f"epoch {fitted.best_epoch} kept"
+    console.answer("finetune", f"{100 * scores['test']['accuracy']:.1f} % on test, {kept}")
 
 
 if __name__ == "__main__":

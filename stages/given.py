@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -165,14 +165,11 @@ _NOTHING = object()
 _noted: Given | None = None
 
 
-def note() -> None:
-    """Note what the stage is given that this process was started for (`python -m stages.<name>`), if it was for one."""
+def note(name: str, member: str = "") -> None:
+    """Note what the stage is given that this process was started for (`python -m stages.<name>`)."""
     global _noted
     try:
-        started = sys.orig_argv.index("-m") + 1
-        module, member = [*sys.orig_argv[started:], "", ""][:2]
-        package, _, name = module.partition(".")
-        if package == "stages" and _declared(name)["deps"]:
+        if _declared(name)["deps"]:
             _noted = Given(f"{name}@{member}" if member else name)
     except (OSError, ValueError, yaml.YAMLError):  # the stage meets it again, and says it in one line
         return
@@ -192,14 +189,33 @@ def of(name: str, agree: Callable[[Any], Any] | None = None) -> Given:
 def _declared(name: str) -> dict[str, list[str]]:
     """The params and deps that dvc.yaml declares for a stage or a family's member; none where there is no dvc.yaml."""
     family, _, member = name.partition("@")
+    stage = pipeline().get(family, {})
     try:
-        content = Path(PIPELINE).read_bytes() if Path(PIPELINE).exists() else b"stages: {}"
-        stages = yaml.load(content, Loader=_Loader)["stages"]  # noqa: S506 - a safe loader
-        stage = stages.get(family, {})
         stage = stage.get("do", stage)
         return {kind: [each.replace("${key}", member) for each in stage.get(kind, [])] for kind in ("params", "deps")}
+    except (TypeError, AttributeError) as error:
+        raise _unreadable(error) from None
+
+
+@cache  # by content: a stage asks several times before it begins
+def _stages(content: bytes) -> dict[str, Any]:
+    return dict(yaml.load(content, Loader=_Loader)["stages"])  # noqa: S506 - a safe loader
+
+
+def pipeline() -> dict[str, Any]:
+    """The stages of dvc.yaml by their names, families as it writes them; none where there is no dvc.yaml.
+
+    Raises:
+        ValueError: it cannot be read; in one line.
+    """
+    try:
+        return _stages(Path(PIPELINE).read_bytes() if Path(PIPELINE).exists() else b"stages: {}")
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{PIPELINE} cannot be read: {' '.join(str(error).split())}") from None
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> ValueError:
+    return ValueError(f"{PIPELINE} cannot be read: {' '.join(str(error).split())}")
 
 
 def _ignored() -> frozenset[str]:

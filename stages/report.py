@@ -68,12 +68,15 @@ def main() -> None:
         provenance.require_same_settings(study.records, noted.sections)
         noted.settle()
         with artifacts.together(noted.confirm):
-            pages.write(contents.report(study), "reports")
+            page = contents.report(study)
+            pages.write(page, "reports")
             confusion = partial(answers.confusion_rows, study.answers)
             artifacts.write_csv(confusion("frozen"), "plots/report/confusion_frozen.csv")
             artifacts.write_csv(confusion("finetuned"), "plots/report/confusion_finetuned.csv")
             run.metrics(study.metrics)
             artifacts.write_json(record.values(), "reports/run.json")
+    console.say(f"report: {page.answer}")
+    console.answer("report", "the page is reports/report.html")
 
 
 if __name__ == "__main__":

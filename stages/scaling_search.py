@@ -58,6 +58,8 @@ def main() -> None:
                 run.metrics(summary)
                 record.note(**devices.describe(device))
                 artifacts.write_json(record.values(), "data/runs/scaling_search.json")
+    coefficients = ", ".join(f"{name} {found[name]:g}" for name in ("alpha", "beta", "gamma"))
+    console.answer("scaling_search", f"{coefficients}, chosen by {found['chosen_by']}")
 
 
 if __name__ == "__main__":

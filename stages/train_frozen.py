@@ -55,6 +55,8 @@ def main() -> None:
                 run.metrics(scores)
                 record.note(**devices.describe(device), **fitted.machine)
                 artifacts.write_json(record.values(), "data/runs/train_frozen.json")
+    kept = f"epoch {fitted.best_epoch} kept"
+    console.answer("train_frozen", f"{100 * scores['test']['accuracy']:.1f} % on test, {kept}")
 
 
 if __name__ == "__main__":

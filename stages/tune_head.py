@@ -55,6 +55,8 @@ def main() -> None:
                 run.metrics(found)
                 record.note(**devices.describe(device))
                 artifacts.write_json(record.values(), "data/runs/tune_head.json")
+    kept = f"trial {best.trial} kept of {len(trials)}"
+    console.answer("tune_head", f"{100 * best.val_accuracy:.1f} % on validation, {kept}")
 
 
 if __name__ == "__main__":

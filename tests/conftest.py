@@ -43,8 +43,15 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     repository.commit()
     log = audit_log(repository)
     log.mkdir()
-    repository.run("python", "-m", "recipes.run", "sample", AUDIT_LOG=str(log), PYTHONPATH=str(ROOT / "tests/audit"))
+    command = ("python", "-m", "recipes.run", "sample")
+    done = repository.run(*command, AUDIT_LOG=str(log), PYTHONPATH=str(ROOT / "tests/audit"))
+    said_by(repository).write_text(done.stdout)
     return repository
+
+
+def said_by(repository: Repository) -> Path:
+    """What was printed while the sample ran."""
+    return repository.folder.parent / f"{repository.folder.name}-said.txt"
 
 
 def audit_log(repository: Repository) -> Path:

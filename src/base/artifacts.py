@@ -18,12 +18,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import pandas as pd
 import psutil
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 
 # What torch.load raises about a file that is not what it reads, whatever its bytes are.
 _NO_TENSORS = (
@@ -195,8 +198,10 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return loaded
 
 
-def write_csv(rows: Sequence[Mapping[str, Any]] | pd.DataFrame, path: str | Path) -> None:
+def write_csv(rows: "Sequence[Mapping[str, Any]] | DataFrame", path: str | Path) -> None:
     """Write one line per row under a header; floats in the shortest form that reads back equal."""
+    import pandas as pd  # late, as a stage needs it at its end if at all
+
     with replacing(path) as file:
         pd.DataFrame(rows).to_csv(file, index=False, lineterminator="\n")
 

@@ -13,8 +13,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from scipy.io import loadmat
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from src.base import artifacts
@@ -204,6 +202,8 @@ def _cifar_split(batches: Sequence[Mapping[bytes, Any]], classes: tuple[str, ...
 
 def _svhn(*paths: Path) -> dict[str, Split]:
     """SVHN's cropped digits; its files say 10 where they mean the digit 0."""
+    from scipy.io import loadmat  # late, as other datasets do without it
+
     splits = {}
     for name, path in zip(("train", "test"), paths, strict=True):
         content = loadmat(path)
@@ -215,6 +215,8 @@ def _svhn(*paths: Path) -> dict[str, Split]:
 
 def _digits() -> dict[str, Split]:
     """scikit-learn's 8 x 8 digits, with the same stratified fifth as test whatever the params say."""
+    from sklearn.datasets import load_digits  # late, as other datasets do without it
+
     digits = load_digits()
     grey = torch.from_numpy(digits.images).mul(255 / 16).round().to(torch.uint8)  # from 0..16
     images, labels = grey[:, None].repeat(1, 3, 1, 1), torch.from_numpy(digits.target).long()

@@ -3,16 +3,20 @@
 An observer: nothing here can change what a stage computes.
 """
 
+import atexit
+import gc
 import os
+import signal
 import sys
+import textwrap
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from tqdm import tqdm
 
@@ -20,10 +24,17 @@ from src.base import ranks
 
 EXPECTATION_STEPS, EXPECTATION_SECONDS = 10, 1.0  # what an expected time is measured over, at least
 SECONDS_BETWEEN_LINES = 10.0  # of progress that goes to a file or a pipe
+COLUMNS = 80  # that a line on stdout has at most
+BEGAN = time.monotonic()  # all but the start of Python itself: a stage imports this first
+_folded = textwrap.TextWrapper(COLUMNS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 _FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt}{unit}, {rate_noinv_fmt}, {remaining} left"
 
 tqdm.monitor_interval = 0  # no thread: a stage may fork workers
 tqdm.set_lock(threading.RLock())  # its own is a semaphore between processes, which nothing here needs
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as `kill`, `docker stop` and schedulers send it: whatever holds for Ctrl-C holds for this."""
 
 
 class Progress(Protocol):
@@ -35,32 +46,81 @@ class Progress(Protocol):
 def run(main: Callable[[], None]) -> None:
     """Run a stage; what a person can mend (a bad value, file or loss) ends in one line on stderr and exit status 2.
 
-    Ctrl-C ends with 130. With TRACEBACK=1 in the environment the traceback comes instead of the line. Every other
-    exception is a bug of ours and keeps its traceback.
+    Ctrl-C ends with 130, SIGTERM with 143. With TRACEBACK=1 in the environment the traceback comes instead of the line.
+    Every other exception is a bug of ours and keeps its traceback.
     """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a class name must not end a stage in a latin-1 terminal
+    stage = not gc.isenabled()  # by stages/__init__.py, for the imports
+    gc.enable()
+    status = 0
     try:
-        main()
+        with _interruptible():
+            main()
     except (ValueError, OSError, FloatingPointError, MemoryError, KeyboardInterrupt) as error:
         if os.environ.get("TRACEBACK") == "1":
             traceback.print_exc()
         else:
-            _write(f"{_stage()}: {_message(error)}", sys.stderr)
+            _write(_line(f"{_stage()}: {_message(error)}"), sys.stderr)
         if isinstance(error, BrokenPipeError):  # or the interpreter fails once more when it flushes stdout at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(130 if isinstance(error, KeyboardInterrupt) else 2)
+        status = 143 if isinstance(error, Terminated) else 130 if isinstance(error, KeyboardInterrupt) else 2
+    if stage:
+        _leave(status)
+    if status:
+        sys.exit(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process without taking apart all that was imported, which takes seconds; files are on disk by now."""
+    atexit._run_exitfuncs()
+    with suppress(OSError):  # a reader that went away
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C and, in the first process, SIGTERM raise, unless they are ignored; afterwards all is as before.
+
+    The other processes have nothing to put in order: torchrun's SIGTERM ends them at once, also where they wait for one
+    another in C++, which no exception reaches.
+    """
+    terminate = _terminate if ranks.leads() else signal.SIG_DFL
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: terminate}
+    before = {number: signal.getsignal(number) for number in handlers}
+    for number in (number for number in handlers if before[number] is not signal.SIG_IGN):
+        signal.signal(number, handlers[number])
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _terminate(number: int, _: object) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # often it comes twice, and what it began shall end
+    raise Terminated
 
 
 def say(text: str) -> None:
-    """Print `text` as one line on stdout, at once; a progress bar steps aside. Of many processes, the first speaks."""
+    """Print `text` as one line on stdout, or as several where it is longer than COLUMNS, at once.
+
+    A progress bar steps aside. Of many processes, the first speaks.
+    """
     if ranks.leads():
-        _write(text, sys.stdout)
+        _write("\n".join(_folded.wrap(_line(text))), sys.stdout)
+
+
+def answer(label: str, text: str) -> None:
+    """Say what the stage `label` found, and how long that took since its process began."""
+    say(f"{label}: {text}, {duration(time.monotonic() - BEGAN)}")
 
 
 def warn(text: str) -> None:
     """Print `text` as one line on stderr, after the word "warning"."""
-    _write(f"{_stage()}: warning: {text}", sys.stderr)
+    _write(_line(f"{_stage()}: warning: {text}"), sys.stderr)
 
 
 @contextmanager
@@ -100,13 +160,13 @@ def progress(total: int | None, unit: str, label: str, *, start: int = 0) -> Ite
 
 
 def epoch_line(label: str, epochs: int) -> Callable[[dict[str, Any]], None]:
-    """A callback that says one line per row of a training curve."""
+    """A callback that says one line per row of a training curve; of a member of a family, without the family's name."""
 
     def line(row: dict[str, Any]) -> None:
         train, val = (
-            f"loss {row[f'{part}_loss']:.3f}, accuracy {row[f'{part}_accuracy']:.1%}" for part in ("train", "val")
+            f"{part} {row[f'{part}_accuracy']:.1%}, loss {row[f'{part}_loss']:.2f}" for part in ("train", "val")
         )
-        say(f"{label}: epoch {row['epoch']} of {epochs}: train {train}; val {val}")
+        say(f"{label.rpartition('@')[2]}: epoch {row['epoch']}/{epochs}: {train}; {val}")
 
     return line
 
@@ -186,7 +246,7 @@ class _Lines:
             left = tqdm.format_interval((self.total - self.done) / rate) if rate > 0 else "?"
             done = f"{self.done / self.total:.0%} of {_amount(self.total, self.unit)}"
             speed += f", {left} left" if self.done < self.total else ""
-        _write(f"{self.label}: {done}, {speed}", sys.stderr)
+        _write(_line(f"{self.label}: {done}, {speed}"), sys.stderr)
 
 
 def _amount(value: float, unit: str) -> str:
@@ -196,22 +256,29 @@ def _amount(value: float, unit: str) -> str:
 
 
 def _write(text: str, stream: Any) -> None:
+    tqdm.write(text, file=stream)
+    stream.flush()
+
+
+def _line(text: str) -> str:
     """One line, whatever `text` holds: newlines folded, control characters spelled out."""
     line = " ".join(part.strip() for part in text.splitlines() if part.strip())
-    tqdm.write("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=stream)
-    stream.flush()
+    return "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in line)
 
 
 def _stage() -> str:
     """`finetune` for `python -m stages.finetune`; of many processes, all but the first say which they are."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    name = spec.name.removesuffix(".__main__").rpartition(".")[2] if spec else Path(sys.argv[0]).stem or "python"
+    name = spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0]).stem or "python"
+    if name == "-m":  # Python has imported the package, and not yet begun the module in it
+        name = sys.orig_argv[sys.orig_argv.index("-m") + 1]
+    name = name.rpartition(".")[2]
     return name if ranks.leads() else f"{name} (process {ranks.rank()})"
 
 
 def _message(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
+        return "terminated" if isinstance(error, Terminated) else "interrupted"
     if isinstance(error, MemoryError):
         return f"out of memory: {error}" if str(error) else "out of memory"
     if isinstance(error, OSError) and error.strerror:

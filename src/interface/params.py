@@ -217,7 +217,7 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    title: str
+    title: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

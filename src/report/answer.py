@@ -3,6 +3,8 @@
 N images, K classes.
 """
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,6 +14,16 @@ from src.figures import transfer
 from src.report.numbers import count, duration, interval, percent
 from src.report.pages import Figure, Table
 from src.report.study import LABELS, TRAINED, Study
+
+ARCHIVE = r"\.(zip|tar(\.\w+)?)$"
+DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "digits": "handwritten digits"}
+
+
+def title(study: Study) -> str:
+    """As params.yaml has it, or by the dataset; a folder or an archive elsewhere is called by its own name."""
+    dataset, given = study.settings["dataset"], study.settings["report"].title
+    own = re.sub(ARCHIVE, "", Path(dataset.source).name) if dataset.source else "the images of data/source"
+    return given or f"EfficientNet on {DATASETS.get(dataset.name, own)}"
 
 
 def answer(accuracies: pd.DataFrame, chance: float) -> str:

@@ -18,7 +18,7 @@ def report(study: Study) -> Page:
     accuracies = answers.accuracy_table(study.answers, list(LABELS))
     chance, commonest = 1 / len(study.answers.classes), answers.commonest_class_accuracy(study.answers)
     return Page(
-        title=study.settings["report"].title,
+        title=answer.title(study),
         answer=answer.answer(accuracies, chance),
         facts=answer.facts(study),
         warnings=[

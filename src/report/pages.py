@@ -82,7 +82,8 @@ def as_markdown(page: Page) -> str:
 def markdown_text(text: object) -> str:
     """`text` in one line, with everything that Markdown would take for markup or for a table's border escaped."""
     line = re.sub(r"[^\S\u202f]+", " ", str(text)).strip(" ")  # all white space but the narrow one within numbers
-    return re.sub(r"([\\`*<>|~&$])|(?<!\w)_|_(?!\w)|\](?=[(\[:])|!(?=\[)", lambda match: f"\\{match[0]}", line)
+    brackets = r"\](?=[(\[])|^\[(?=[^\]]*\]:)|!(?=\[)"  # of links and pictures, or of what a link refers to; no others
+    return re.sub(rf"([\\`*<>|~&$])|(?<!\w)_|_(?!\w)|{brackets}", lambda match: f"\\{match[0]}", line)
 
 
 def _figures(page: Page) -> list[Figure]:

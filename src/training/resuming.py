@@ -84,4 +84,4 @@ def _say_what_changed(path: Path, identity: Mapping[str, Any]) -> None:
     changed = [key for key in now | before if before.get(key) != now.get(key)]
     names = [key.removeprefix("given.params.").removeprefix("given.files.") for key in changed[:NAMED]]
     shown = ", ".join(names) + (f" and {len(changed) - NAMED} more" if len(changed) > NAMED else "")
-    console.say(f"starts over, and keeps the unfinished run that was under other conditions; changed: {shown}")
+    console.say(f"starts over, and keeps the unfinished run; since then changed: {shown}")

@@ -3,12 +3,16 @@
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 import pytest
+
+from src.interface import console
 
 ROOT = Path(__file__).parents[2]
 HEAD = "from src.interface import console\nimport os, signal, sys, time\n"
@@ -80,6 +84,33 @@ def test_ctrl_c_is_one_line_and_exit_status_130() -> None:
     assert (done.returncode, done.stderr) == (130, "-c: interrupted\n")
 
 
+TWICE = """\
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(5)
+finally:
+    os.kill(os.getpid(), signal.SIGTERM)
+    print('put in order')
+"""
+
+
+def test_sigterm_is_one_line_and_exit_status_143_and_a_second_one_does_not_keep_it_from_ending_well() -> None:
+    done = run(TWICE)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "put in order\n", "-c: terminated\n")
+
+
+def test_sigterm_ends_the_other_processes_at_once_as_torchrun_means_it() -> None:
+    done = run(TWICE, RANK="1")
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "", "")
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    body = "os.kill(os.getpid(), signal.SIGTERM)\nconsole.say('goes on')"
+    ignoring = [*script(body)[:2], f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{script(body)[2]}"]
+    done = subprocess.run(ignoring, env=environment(), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "goes on\n")
+
+
 def test_traceback_1_shows_the_traceback_instead() -> None:
     done = run("raise ValueError('no')", TRACEBACK="1")
     assert done.returncode == 2
@@ -103,6 +134,33 @@ def test_a_reader_that_goes_away_causes_no_second_message() -> None:
 def test_say_prints_one_line_even_where_the_terminal_lacks_a_character() -> None:
     done = run("console.say('a × b\\n→ c')", encoding="latin-1")
     assert (done.returncode, done.stdout, done.stderr) == (0, "a × b \\u2192 c\n", "")
+
+
+def test_a_long_sentence_is_folded_at_80_columns_and_keeps_its_words(capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = "reports/a_path_that_is_not_broken.html and 95 % [94.1, 95.8] " * 5
+    console.say(sentence)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 80
+    assert " ".join(lines).split() == sentence.split()
+
+
+@pytest.mark.parametrize("label", ["train_frozen", "scaling_ablation@resolution, seed 2"])
+def test_a_line_of_an_epoch_fits_80_columns(label: str, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"epoch": 35, "train_loss": 12.3456, "train_accuracy": 0.98149, "val_loss": 0.5, "val_accuracy": 0.9}
+    console.epoch_line(label, 35)(row)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith(": epoch 35/35: train 98.1%, loss 12.35; val 90.0%, loss 0.50")
+    assert line.startswith(label.removeprefix("scaling_ablation@"))
+    assert len(line) <= 80
+
+
+def test_an_answer_ends_with_the_time_since_the_process_began(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "BEGAN", time.monotonic() - 12.0)
+    console.answer("finetune", "98.6 % on test, epoch 6 kept")
+    assert capsys.readouterr().out == "finetune: 98.6 % on test, epoch 6 kept, 12 s\n"
 
 
 def test_warn_prints_one_line_on_stderr() -> None:

@@ -196,7 +196,7 @@ BAD_VALUES = [
      "allowed: a list of at least one: an integer >= 0 and <= 4294967295"),
     ("scaling_ablation__seeds", "[0, -1]", "scaling_ablation.seeds[1]: -1 is not allowed; "
      "allowed: an integer >= 0 and <= 4294967295"),
-    ("report__title", "''", "report.title: '' is not allowed; allowed: a text"),
+    ("report__title", "''", "report.title: '' is not allowed; allowed: a text or null"),
     ("lr", "9" * 5000, f"lr: '{'9' * 56}... is not allowed; allowed: a number > 0 and <= 100"),
 ]  # fmt: skip
 

@@ -21,7 +21,7 @@ import yaml
 
 from src.base import artifacts
 from src.base.stage_records import Recorder
-from src.interface import params, tracking
+from src.interface import console, params, tracking
 
 ROOT = Path(__file__).parents[2]
 METRICS = {"val": {"accuracy": 0.75, "loss": 0.5}, "best_epoch": 2}
@@ -159,13 +159,13 @@ def test_a_stage_makes_one_run_and_a_nested_one_per_trial(home: Path, monkeypatc
 
 
 def test_a_stage_that_raises_leaves_a_run_that_says_so(used: Path) -> None:
-    errors = {"FAILED": FloatingPointError("no"), "KILLED": KeyboardInterrupt()}
-    for error in errors.values():
+    errors = [("FAILED", FloatingPointError("no")), ("KILLED", KeyboardInterrupt()), ("KILLED", console.Terminated())]
+    for _, error in errors:
         with pytest.raises(type(error)) as raised, tracking.stage(record("finetune"), config()):
             raise error
         assert raised.value is error
     found = runs(f"sqlite:///{used}/mlflow.db")
-    assert [run.info.status for run in found] == list(errors)
+    assert [run.info.status for run in found] == [status for status, _ in errors]
     assert all(run.info.end_time for run in found)
 
 
@@ -359,7 +359,7 @@ def refusing() -> str:
 STAGE = """
 import sys, time
 from src.base import artifacts
-from src.interface import params, tracking
+from src.interface import console, params, tracking
 from src.base.stage_records import Recorder
 import mlflow, sqlalchemy  # a server is not to blame for the seconds that this takes
 cfg = params.load(sys.argv[1])

@@ -372,7 +372,7 @@ def test_what_a_refused_run_trained_outlives_kills_of_what_runs_next(study: Repo
     started.wait(lambda: 1 < epochs(repository, "finetune") < ALL["finetune"] and states(repository) == 2)
     os.killpg(started.process.pid, signal.SIGKILL)
     started.end()
-    assert "starts over, and keeps the unfinished run that was under other conditions; changed: lr" in started.said
+    assert "starts over, and keeps the unfinished run; since then changed: lr" in started.said
     edit.take_back()
     said = repository.run(*command, **ONE).stdout
     assert "training was finished before" in said

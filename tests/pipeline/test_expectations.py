@@ -1,6 +1,7 @@
 """The first stage says how long a study takes on a machine without an accelerator, and what else there is."""
 
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -16,21 +17,23 @@ def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, **
     network = params.Backbone(name="efficientnet_b0", weights="imagenet", resolution="native")
     arms = {"baseline": params.Arm(), "width": params.Arm(), "small_cnn": params.Arm(epochs=1)}
     expectations.announce(replace(cfg, dataset=study, backbone=network, scaling_arms=arms))
-    return capsys.readouterr().out
+    return " ".join(capsys.readouterr().out.split())
 
 
 def test_the_default_study_says_its_time_and_names_the_shorter_ones(capsys, monkeypatch):
     text = said(capsys, monkeypatch)
-    assert re.search(
-        r"the whole study takes about [\d.]+ h \(extract_features .*, finetune .*, scaling_ablation .*\)", text
-    )
+    parts = ("to start 11 stages", "extract_features", "finetune", "scaling_search", "scaling_ablation")
+    assert re.search(rf"the whole study takes about [\d.]+ h \({' .*, '.join(parts)} .*\)", text)
     assert "`make run`" in text
     assert "RECIPE=cifar10_quick" in text
 
 
-def test_a_subset_takes_less_and_names_nothing_else(capsys, monkeypatch):
+def test_a_subset_takes_less_and_names_nothing_else_but_counts_that_each_stage_starts(capsys, monkeypatch):
+    """As slowly as this one did: 11 times a minute, say."""
+    monkeypatch.setattr(expectations.console, "BEGAN", time.monotonic() - 60)
     text = said(capsys, monkeypatch, train_limit=10, name="digits")
     assert "the whole study takes about" in text
+    assert re.search(r"to start 11 stages 1\d min", text)
     assert "make run" not in text
 
 

@@ -247,5 +247,5 @@ def test_a_kill_after_the_last_file_and_before_dvc_noted_it_costs_no_step(study:
     study.start().communicate()
     said = study.finish(DVC)
     assert announcement((EPOCHS + 1, 1)) in said
-    assert "epoch 1 of" not in said
+    assert "epoch 1/" not in said
     assert study.results() == study.undisturbed

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -19,7 +21,7 @@ from src.training.fitting import Session
 from src.training.loop import Recipe
 from src.training.optimizers import EPSILON, build_optimizer
 from src.training.parameter_groups import parameter_groups
-from tests.builders.repository import ROOT, TINY, WITHOUT_SCALING, Repository
+from tests.builders.repository import ROOT, TINY, WITHOUT_SCALING, Repository, copied
 from tests.builders.small import convolutional, images
 
 LONGER = (
@@ -125,6 +127,28 @@ def processes(repository: Repository, stage: str) -> list[psutil.Process]:
 def kept(repository: Repository, stage: str, pattern: str) -> list[Path]:
     """What `stage` keeps for its next start."""
     return sorted((repository.folder / ".resume" / stage).glob(f"*/{pattern}"))
+
+
+@pytest.mark.slow
+def test_sigterm_is_one_line_keeps_the_checkpoint_and_ends_mlflows_run_as_killed(
+    undisturbed: Repository, tmp_path: Path
+) -> None:
+    repository = copied(undisturbed, tmp_path / "study")
+    repository.set_params(["lr=0.00321"])
+    started = repository.start("dvc", "repro", "finetune")
+    while len(kept(repository, "finetune", "checkpoint.*")) < 2:
+        assert started.poll() is None, started.communicate()[0]
+        time.sleep(0.02)
+    (process,) = processes(repository, "finetune")
+    process.terminate()
+    said = started.communicate(timeout=60)[0]
+    assert "\nfinetune: terminated\n" in said
+    assert "exited with 143" in said
+    assert "Traceback" not in said
+    with closing(sqlite3.connect(repository.folder / "mlflow.db")) as database:
+        statuses = database.execute("select status from runs where name = 'finetune' order by start_time").fetchall()
+    assert statuses == [("FINISHED",), ("KILLED",)]
+    assert "goes on at epoch " in repository.run("dvc", "repro", "finetune").stdout
 
 
 @pytest.mark.slow

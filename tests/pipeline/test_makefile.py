@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,21 @@ def test_torch_and_torchvision_come_from_the_index_that_is_named_in_one_command(
     assert second.endswith("-r requirements.txt")
 
 
+def test_a_first_experiment_is_not_met_by_a_warning_for_each_output(tmp_path):
+    """What make leaves in the environment is read at each start of its Python; DVC goes on warning of all else."""
+    (checkout(tmp_path) / ".venv").mkdir()
+    (tmp_path / ".venv/.created").touch()
+    planned = make(tmp_path, "--dry-run", ".venv/.run-installed").stdout
+    (line,) = [line for line in planned.splitlines() if line.endswith("/first_experiment.pth")]
+    (tmp_path / "first_experiment.pth").write_text(line.split('"')[1] + "\n")
+    script = (
+        f"import logging, site; site.addsitedir({str(tmp_path)!r}); from dvc.logger import setup; setup(); "
+        "[logging.getLogger(name).warning(name) for name in ('dvc_data.index.checkout', 'dvc_data.index.other')]"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert set(done.stderr.splitlines()) == {"WARNING: dvc_data.index.other"}
+
+
 def test_clean_resume_empties_resume_and_nothing_else(tmp_path):
     checkpoint = checkout(tmp_path) / ".resume/finetune/0123456789abcdef/checkpoint.00000001.0123456789abcdef.pt"
     checkpoint.parent.mkdir(parents=True)
@@ -106,5 +122,5 @@ def test_clean_resume_empties_resume_and_nothing_else(tmp_path):
 
 def test_help_names_every_target(tmp_path):
     listed = make(checkout(tmp_path)).stdout
-    for target in ("run", "study", "test", "test-all", "lint", "bench", "clean-resume"):
+    for target in ("run", "study", "check", "test", "test-all", "lint", "bench", "clean-resume"):
         assert f"make {target} " in listed

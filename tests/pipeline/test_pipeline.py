@@ -127,7 +127,7 @@ def test_metrics_and_plots_are_never_cached_and_outs_always(stage: str) -> None:
     assert all(isinstance(out, str) for out in PIPELINE[stage]["outs"])
 
 
-SPEAKING = {"say", "warn", "progress", "epoch_line"}  # of console: what they are told goes no further
+SPEAKING = {"say", "warn", "answer", "progress", "epoch_line"}  # of console: what they are told goes no further
 
 
 @pytest.mark.parametrize("path", sorted(set(SOURCES) - OBSERVERS))

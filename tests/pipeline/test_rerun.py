@@ -28,6 +28,8 @@ AFTER_EDITING = {
     **{f"stages/{stage}.py": stage for stage in ALL.split() if "@" not in stage},
     "stages/scaling_ablation.py": ABLATION,
     "stages/find_lr.py": "",
+    "stages/check.py": "",
+    "stages/starting.py": "",
     "stages/given.py": ALL,
     "src/data/archives.py": "download",
     "src/data/copies.py": "download",

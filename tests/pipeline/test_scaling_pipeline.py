@@ -93,7 +93,7 @@ def test_a_killed_arm_goes_on_with_the_seed_that_trained_and_ends_with_the_same_
     before = first.stat()
     said = stage.finish()
     assert "goes on at epoch " in said
-    assert "seed 1: epoch 3 of 3" in said
+    assert "seed 1: epoch 3/3" in said
     assert "seed 0" not in said
     assert (first.stat().st_ino, first.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert len(undisturbed) == 3

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.builders.repository import ARMS, Repository, ran
-from tests.conftest import audit_log
+from tests.conftest import audit_log, said_by
 from tests.pipeline.test_pipeline import DECLARED, PIPELINE, declared
 from tools.deps import OBSERVERS, reached_from
 
@@ -28,6 +28,7 @@ BESIDES = (
     ".resume",
     "data/raw",
     "stages/__init__.py",
+    "stages/starting.py",
 )
 
 
@@ -152,39 +153,57 @@ def test_metrics_are_few_numbers_and_at_most_two_deep(sample: Repository, stage:
     assert len(leaves) <= 12
 
 
+def test_each_stage_of_the_sample_says_what_begins_and_ends_with_its_answer(sample: Repository) -> None:
+    text = said_by(sample).read_text()
+    for stage in STAGES:
+        said = text.partition(f"Running stage '{stage}':\n")[2].partition("Running stage '")[0].splitlines()
+        own = [line for line in said if line.startswith(f"{stage}: ")]
+        assert said.index(own[0]) == 1, "after DVC's line of the command"
+        assert re.search(r", \d+ s$", own[-1])
+    score = metrics(sample, "finetune")
+    best = f"finetune: {100 * score['test']['accuracy']:.1f} % on test, epoch {score['best_epoch']} kept, "
+    assert best in text
+    assert "\nreport: the page is reports/report.html, " in text
+
+
+def test_every_line_of_the_sample_fits_a_terminal_of_80_columns(sample: Repository) -> None:
+    lines = said_by(sample).read_text().splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+
+
 def test_repro_after_the_sample_runs_nothing(sample: Repository) -> None:
     assert sample.repro() == []
 
 
 @pytest.fixture(scope="session")
-def hot(sample: Repository) -> str:
-    """What DVC printed for the experiment `hot`, run in a copy of the repository as a queue would."""
-    return sample.run("dvc", "exp", "run", "--name", "hot", "--set-param", "lr=0.001", "--temp").stdout
+def gentle(sample: Repository) -> str:
+    """What DVC printed for the experiment `gentle`, run in a copy of the repository as a queue would."""
+    return sample.run("dvc", "exp", "run", "--name", "gentle", "--set-param", "lr=0.001", "--temp").stdout
 
 
-def test_another_lr_reruns_fine_tuning_and_the_report_alone(sample: Repository, hot: str) -> None:
-    assert ran(hot) == ["finetune", "report"]
-    diff = json.loads(sample.run("dvc", "metrics", "diff", "sample", "hot", "--json").stdout)
+def test_another_lr_reruns_fine_tuning_and_the_report_alone(sample: Repository, gentle: str) -> None:
+    assert ran(gentle) == ["finetune", "report"]
+    diff = json.loads(sample.run("dvc", "metrics", "diff", "sample", "gentle", "--json").stdout)
     assert set(diff) == {"metrics/finetune.json"}
     assert "test.accuracy" in diff["metrics/finetune.json"]
 
 
-def test_plots_of_two_experiments_are_drawn_in_one_page(sample: Repository, hot: str, tmp_path: Path) -> None:
-    assert hot
-    sample.run("dvc", "plots", "diff", "sample", "hot", "--out", str(tmp_path))
+def test_plots_of_two_experiments_are_drawn_in_one_page(sample: Repository, gentle: str, tmp_path: Path) -> None:
+    assert gentle
+    sample.run("dvc", "plots", "diff", "sample", "gentle", "--out", str(tmp_path))
     page = (tmp_path / "index.html").read_text()
     for name in ("accuracy per epoch", "plots/finetune/curves.csv", "plots/report/confusion_finetuned.csv"):
         assert name.replace("/", "_").replace(" ", "_") in page.replace("/", "_").replace(" ", "_")
 
 
-def test_two_experiments_have_one_complete_mlflow_run_each(sample: Repository, hot: str) -> None:
+def test_two_experiments_have_one_complete_mlflow_run_each(sample: Repository, gentle: str) -> None:
     from mlflow import MlflowClient
 
-    assert hot
+    assert gentle
     client = MlflowClient(f"sqlite:///{sample.folder / 'mlflow.db'}")
     (experiment,) = client.search_experiments(filter_string="name = 'digits'")
     found = {run.info.run_name: run.data for run in client.search_runs([experiment.experiment_id], max_results=1000)}
-    for name in ("sample", "hot"):
+    for name in ("sample", "gentle"):
         assert (
             found[f"report {name}"].metrics["baseline.test.nearest_mean"]
             == metrics(sample, "baseline")["test"]["nearest_mean"]
@@ -193,7 +212,7 @@ def test_two_experiments_have_one_complete_mlflow_run_each(sample: Repository, h
             found[f"report {name}"].metrics["scaling_ablation.width.test.accuracy"]
             == metrics(sample, "scaling_ablation@width")["test"]["accuracy"]
         )
-    rates = [found[f"report {name}"].params["lr"] for name in ("sample", "hot")]
+    rates = [found[f"report {name}"].params["lr"] for name in ("sample", "gentle")]
     assert rates[0] != rates[1] == "0.001"
-    accuracies = [found[f"report {name}"].metrics["finetune.test.accuracy"] for name in ("sample", "hot")]
+    accuracies = [found[f"report {name}"].metrics["finetune.test.accuracy"] for name in ("sample", "gentle")]
     assert accuracies[0] == metrics(sample, "finetune")["test"]["accuracy"] != accuracies[1]

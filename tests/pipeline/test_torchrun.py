@@ -81,7 +81,7 @@ def test_two_processes_do_the_work_of_one_and_the_first_writes_it_down(one: Repo
     assert ran(two.output) == ["finetune", "report"]
     assert runs(two.repository) - runs(one) == {("finetune", "FINISHED"): 1, ("report", "FINISHED"): 1}
     lines = [line.partition(":")[2] for line in two.output.splitlines() if line.startswith("finetune: epoch ")]
-    assert [line.split()[:4] for line in lines] == [["epoch", str(n), "of", f"{EPOCHS}:"] for n in range(1, EPOCHS + 1)]
+    assert [line.split()[1] for line in lines] == [f"{number}/{EPOCHS}:" for number in range(1, EPOCHS + 1)]
     record = {
         name: json.loads((study.folder / "data/runs/finetune.json").read_text())["facts"]
         for name, study in (("one", one), ("two", two.repository))
@@ -100,9 +100,9 @@ def test_two_processes_train_an_arm_from_scratch_and_write_each_file_once(one: R
     assert ran(output) == [stage, "report"]
     names = (stage, f"{stage} trial 00", "report")  # a trial is a seed
     assert runs(repository) - runs(one) == {(name, "FINISHED"): 1 for name in names}
-    lines = [line.partition(", seed 0: ")[2] for line in output.splitlines() if line.startswith(f"{stage}, seed")]
-    epochs = [["epoch", str(number), "of", f"{ARM_EPOCHS}:"] for number in range(1, ARM_EPOCHS + 1)]
-    assert [line.split()[:4] for line in lines] == epochs
+    lines = [line for line in output.splitlines() if line.startswith("small_cnn, seed 0: epoch ")]
+    epochs = [f"{number}/{ARM_EPOCHS}:" for number in range(1, ARM_EPOCHS + 1)]
+    assert [line.split()[4] for line in lines] == epochs
     opened = map(json.loads, (log / f"{stage}.jsonl").read_text().splitlines())
     written = Counter(path for kind, path in opened if kind == "w")
     outputs = {str(repository.folder / path) for path in declared(stage, "outs", "metrics", "plots")}
@@ -162,6 +162,20 @@ def test_a_killed_process_ends_the_run_by_name_and_the_next_one_goes_on(
     assert line.endswith(" of 4")
     assert line.split()[4] != "1"
     assert outputs(repository) == outputs(two.repository)
+
+
+def test_sigterm_to_the_launcher_is_one_line_and_mlflows_run_is_killed(one: Repository, tmp_path: Path) -> None:
+    """torchrun sends it on to its processes: the first one speaks and tells MLflow, the other ends at once."""
+    repository = copied(one, tmp_path / "study")
+    repository.set_params([OTHER, "finetune.checkpoint_minutes=0"])
+    started = repository.start("dvc", "repro", **TWO)
+    wait(started, lambda: bool(checkpoints(repository)))
+    members(repository)[0].parent().terminate()
+    output = started.communicate(timeout=SECONDS)[0]
+    said = [line for line in output.splitlines() if "terminated" in line and line.startswith("finetune")]
+    assert said == ["finetune: terminated"]
+    assert members(repository) == {}
+    assert runs(repository) - runs(one) == {("finetune", "KILLED"): 1}
 
 
 @pytest.mark.parametrize("launcher", ["torchrun --nproc-per-node 2", "python"])

@@ -12,12 +12,14 @@ from scipy.stats import binomtest
 
 from src.base import proportions
 from src.evidence import answers
+from src.interface import params
 from src.report import answer, contents, numbers, pages, provenance
 from src.report.study import LABELS
 from tests.builders.report import (
     HUNDRED,
     METHODS,
     NAMES,
+    SETTINGS,
     SIZES,
     VERSIONS,
     Document,
@@ -278,6 +280,33 @@ def test_markdown_escapes_what_would_be_markup():
     assert pages.markdown_text("a|b <i> *x* `c` snake_case _u_ [a](b) ![c](d) [1, 2] 5 & 6\nend") == (
         r"a\|b \<i\> \*x\* \`c\` snake_case \_u\_ [a\](b) \![c\](d) [1, 2] 5 \& 6 end"
     )
+
+
+@pytest.mark.parametrize("text", ["81.4 % [78.1, 84.2]: less than", "[78.1, 84.2]", "[a] (b)", "0 [1, 2]; 3 [4, 5], 6"])
+def test_brackets_that_are_no_link_get_no_backslash(text):
+    assert pages.markdown_text(text) == text
+
+
+@pytest.mark.parametrize(("text", "escaped"), [("[a]: http://x", r"\[a]: http://x"), ("[a][b]", r"[a\][b]")])
+def test_brackets_of_a_links_reference_get_one(text, escaped):
+    assert pages.markdown_text(text) == escaped
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "title"),
+    [
+        ("cifar100", None, "EfficientNet on CIFAR-100"),
+        ("digits", None, "EfficientNet on handwritten digits"),
+        ("cifar10", "/downloads/cifar-10-python.tar.gz", "EfficientNet on CIFAR-10"),
+        ("folder", "/photos/ants and bees", "EfficientNet on ants and bees"),
+        ("folder", "../ants.v2.tar.xz", "EfficientNet on ants.v2"),
+        ("folder", None, "EfficientNet on the images of data/source"),
+    ],
+)
+def test_a_page_without_a_title_is_called_by_its_images(name, source, title):
+    dataset = replace(SETTINGS.dataset, name=name, source=source)
+    assert answer.title(study(dataset=dataset, report=params.Report(title=None))) == title
+    assert answer.title(study(dataset=dataset, report=params.Report(title="Mine"))) == "Mine"
 
 
 def test_the_folder_holds_the_two_pages_and_the_figures_that_markdown_names(tmp_path):

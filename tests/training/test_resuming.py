@@ -81,7 +81,7 @@ def test_the_next_start_under_another_key_keeps_the_state_and_says_what_changed(
     assert before.exists()
     assert after.exists()
     said = capsys.readouterr().out
-    assert said == "starts over, and keeps the unfinished run that was under other conditions; changed: lr\n"
+    assert said == "starts over, and keeps the unfinished run; since then changed: lr\n"
     assert folder(lr=0.1) == before
     assert (before / "state").exists()
     assert capsys.readouterr().out == ""

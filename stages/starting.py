@@ -1,0 +1,128 @@
+"""What a stage checks and says before it imports torch, which takes seconds: values, inputs, and what begins.
+
+No stage depends on this file: it can end a stage, and change nothing that one computes.
+"""
+
+import ast
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from src.interface import console, params
+from src.interface.params import Params
+from stages import given
+
+WIDTH = 80  # columns
+ARM = "<arm>"  # of a family of stages, in words
+
+
+def begin(name: str, *arguments: str) -> None:
+    """Explain the stage and end, where `--help` asks for that; otherwise check what it needs, and say what begins."""
+    if not _script(name).is_file():
+        return  # which Python says itself
+    if {"-h", "--help"} & set(arguments):
+        sys.stdout.write(explanation(name))
+        sys.exit(0)
+    console.run(lambda: check(name, *arguments))
+
+
+def explanation(name: str) -> str:
+    """What the stage `name` is, reads and writes, from its docstring and dvc.yaml."""
+    stage = given.pipeline().get(name, {})
+    family, stage = "foreach" in stage, stage.get("do", stage)
+    lines = [f"python -m stages.{name}{f' {ARM}' if family else ''}", ""]
+    for paragraph in _docstring(name).split("\n\n"):
+        lines += [*textwrap.wrap(paragraph, WIDTH), ""]
+    for title, paths in {
+        "values": stage.get("params", []),
+        "reads": [path for path in stage.get("deps", []) if not path.endswith(".py")],
+        "writes": _written(stage),
+    }.items():
+        text = ", ".join(paths).replace("${key}", ARM)
+        lines += textwrap.wrap(text, WIDTH, initial_indent=f"{title:8}", subsequent_indent=" " * 8)
+    if stage:
+        lines += ["", f"`dvc repro {name}` runs it, and first what it needs."]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def check(name: str, member: str = "", *_: str) -> None:
+    """Raises ValueError, in one line: a value of params.yaml is not allowed, or an input is not there."""
+    try:
+        cfg = params.load()
+    except ValueError as error:
+        back = way_back(str(error))
+        between = "" if not back else " " if str(error).endswith("?") else "; "
+        raise ValueError(f"{error}{between}{back}") from None
+    label = f"{name}@{member}" if member else name
+    if missing := _missing(name, member, cfg):
+        raise ValueError(_complaint(missing, label))
+    if name in given.pipeline():
+        task = _docstring(name).partition("\n")[0].rstrip(".")
+        console.say(f"{label}: {task[0].lower()}{task[1:]}")
+
+
+def way_back(problem: str) -> str:
+    """How params.yaml gets rid of the value that `problem` names; nothing where a copy of it is at fault."""
+    if Path(os.environ.get("DVC_ROOT", ".")).resolve() != Path.cwd():
+        return ""  # a queued or temporary experiment: the next one starts from another params.yaml
+    key, _, said = problem.partition(": ")
+    committed = ["git", "diff", "--quiet", "HEAD", "--", given.PARAMS]
+    if subprocess.run(committed, capture_output=True).returncode != 1:  # noqa: S603 - a constant
+        return ""  # as it is committed, or no git
+    restore = f"`git restore {given.PARAMS}` goes back to the committed values"
+    if said.startswith("unknown"):
+        return f"{given.PARAMS} holds it until `dvc exp run -S '~{key}'` removes it, or {restore}"
+    if key.startswith(given.PARAMS) or said.startswith("missing") or " is no section" in said:
+        return restore
+    key = key.partition("[")[0]
+    return f"{given.PARAMS} holds it until `dvc exp run -S {key}=...` sets another, or {restore}"
+
+
+def _missing(name: str, member: str, cfg: Params) -> dict[str, str]:
+    """Inputs of a stage that other stages make and that are not there, each with the stage that makes it."""
+    stage = given.pipeline().get(name, {})
+    deps = [path.replace("${key}", member) for path in stage.get("do", stage).get("deps", [])]
+    below = tuple(f"{path}/" for path in deps)
+    needed = {p: maker for p, maker in made(cfg) if p in deps or p.startswith(below)}
+    return {p: maker for p, maker in needed.items() if maker.partition("@")[0] != name and not Path(p).exists()}
+
+
+def made(cfg: Params) -> Iterator[tuple[str, str]]:
+    """Every path that a stage makes, with the stage, members of families by their own names."""
+    for name, stage in given.pipeline().items():
+        members = getattr(cfg, stage["foreach"].strip("${}")) if "foreach" in stage else [""]
+        for member in members:
+            for path in _written(stage.get("do", stage)):
+                yield path.replace("${key}", member), f"{name}@{member}" if member else name
+
+
+def _complaint(missing: Mapping[str, str], label: str) -> str:
+    path, *others = missing
+    makers = list(dict.fromkeys(missing.values()))
+    what = f"{path} and {len(others)} more do" if others else f"{path} does"
+    them = "them" if others else "it"
+    who = f"stage {makers[0]} makes {them}" if len(makers) == 1 else f"stages {_listed(makers)} make {them}"
+    return f"{what} not exist: {who}; `dvc repro {label}` runs what is needed"
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[: given.NAMED]) + (f" and {len(names) - given.NAMED} more" * (len(names) > given.NAMED))
+
+
+def _written(stage: Mapping[str, Any]) -> list[str]:
+    entries: Iterable[Any] = (entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, []))
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+
+
+def _docstring(name: str) -> str:
+    """Of a stage's script, without its command; read, not imported."""
+    text = ast.get_docstring(ast.parse(_script(name).read_text(encoding="utf-8"))) or ""
+    return "\n\n".join(part.partition("  `python -m")[0] for part in text.split("\n\n"))
+
+
+def _script(name: str) -> Path:
+    return Path(__file__).with_name(f"{name}.py")
