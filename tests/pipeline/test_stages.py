@@ -159,7 +159,7 @@ def test_each_stage_of_the_sample_says_what_begins_and_ends_with_its_answer(samp
         said = text.partition(f"Running stage '{stage}':\n")[2].partition("Running stage '")[0].splitlines()
         own = [line for line in said if line.startswith(f"{stage}: ")]
         assert said.index(own[0]) == 1, "after DVC's line of the command"
-        assert re.search(r", \d+ s$", own[-1])
+        assert re.search(r", [\d.]+ (s|min|h)$", own[-1])
     score = metrics(sample, "finetune")
     best = f"finetune: {100 * score['test']['accuracy']:.1f} % on test, epoch {score['best_epoch']} kept, "
     assert best in text
