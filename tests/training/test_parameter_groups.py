@@ -19,6 +19,8 @@ DENSENET = [
 
 
 def expected_blocks(name: str) -> list[str]:
+    if name.startswith("efficientnet_lite"):
+        return ["conv_stem", *(f"blocks.{index}" for index in range(7)), "conv_head"]
     if name.startswith("efficientnet"):
         return [f"features.{index}" for index in range(9)]
     return RESNET if name.startswith("resnet") else DENSENET
@@ -50,7 +52,9 @@ def test_the_blocks_of_a_backbone_are_its_stages_and_hold_each_parameter_once(na
     assert sorted(held) == sorted(map(id, backbone.parameters()))
 
 
-@pytest.mark.parametrize("name", ["efficientnet_pico", "efficientnet_b7", "resnet50", "densenet201"])
+@pytest.mark.parametrize(
+    "name", ["efficientnet_pico", "efficientnet_b7", "efficientnet_lite0", "resnet50", "densenet201"]
+)
 def test_blocks_are_in_the_order_in_which_an_image_passes_them(name: str) -> None:
     backbone, seen = skeleton(name).eval(), []
     found = blocks(backbone)
