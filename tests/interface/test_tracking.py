@@ -428,7 +428,8 @@ def test_a_stage_makes_few_calls(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     with tracking.stage(record("finetune"), config()) as run:
         work(run, trials=5)
-    opening, telling, closing, trial = 3, 2, 2, 3
+    assert 100 < len(tracking._settings(config())) <= 200  # MLflow's client sends them by the hundred
+    opening, telling, closing, trial = 3 + 1, 2, 2, 3
     assert server.requests == opening + telling + closing + 5 * trial
 
 

@@ -104,7 +104,7 @@ def test_a_run_is_a_function_of_its_seed_and_leaves_one_file(
     assert list(others) == [1, 0]
     assert not torch.equal(others[0].logits["test"], others[1].logits["test"])
     assert names(tmp_path) == ["seed_0.pt", "seed_1.pt"], "states of finished seeds are in the way"
-    assert "scaling_ablation@x, seed 1" in capsys.readouterr().out
+    assert "x, seed 1: epoch 1/2" in capsys.readouterr().out
     for result in others.values():
         assert {name: tuple(logits.shape) for name, logits in result.logits.items()} == {
             "val": (12, 4),
