@@ -158,8 +158,10 @@ def blamed(sample: Repository) -> dict[str, set[str]]:
     for path, content in before.items():
         path.write_bytes(content + b"\n")
     try:
-        with Repo(str(sample.folder)) as repo:
-            status = repo.status()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(sample.folder)
+            with Repo() as repo:
+                status = repo.status()
     finally:
         for path, content in before.items():
             path.write_bytes(content)
