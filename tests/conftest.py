@@ -8,9 +8,8 @@ import pytest
 from tests.builders.repository import ROOT, Repository
 
 SHORTER = (
-    "dataset.train_limit=600",
     *("tune_head.trials=4", "tune_head.epochs=5", "train_frozen.epochs=10", "finetune.epochs=4"),
-    *("scaling_search.max_multiply_adds=3080000.0", "scaling_ablation.epochs=2"),
+    *("scaling_search.max_multiply_adds=3080000.0", "scaling_ablation.epochs=1"),
 )
 
 
