@@ -1,6 +1,7 @@
 """Put what all stages found on one page, as HTML and as Markdown.  `python -m stages.report`"""
 
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -11,6 +12,16 @@ from src.interface import console, params, tracking
 from src.report import contents, pages, provenance
 from src.report.study import Study, read_scaling
 from stages import given
+
+
+def every_setting(cfg: params.Params) -> dict[str, Any]:
+    return (
+        {"seed": cfg.seed, "lr": cfg.lr, "deterministic": cfg.deterministic, "dataset": cfg.dataset}
+        | {"backbone": cfg.backbone, "augment": cfg.augment, "features": cfg.features, "inference": cfg.inference}
+        | {"baseline": cfg.baseline, "tune_head": cfg.tune_head, "train_frozen": cfg.train_frozen}
+        | {"finetune": cfg.finetune, "scaling": cfg.scaling, "scaling_search": cfg.scaling_search}
+        | {"scaling_ablation": cfg.scaling_ablation, "scaling_arms": cfg.scaling_arms, "report": cfg.report}
+    )
 
 
 def main() -> None:
@@ -29,12 +40,7 @@ def main() -> None:
             candidates="plots/scaling_search/candidates.csv",
         )
         study = Study(
-            settings={"seed": cfg.seed, "lr": cfg.lr, "deterministic": cfg.deterministic, "dataset": cfg.dataset}
-            | {"backbone": cfg.backbone, "augment": cfg.augment, "features": cfg.features, "inference": cfg.inference}
-            | {"baseline": cfg.baseline}
-            | {"tune_head": cfg.tune_head, "train_frozen": cfg.train_frozen, "finetune": cfg.finetune}
-            | {"scaling": cfg.scaling, "scaling_search": cfg.scaling_search, "scaling_ablation": cfg.scaling_ablation}
-            | {"scaling_arms": cfg.scaling_arms, "report": cfg.report},
+            settings=every_setting(cfg),
             metrics={
                 "download": artifacts.read_json("metrics/download.json"),
                 "baseline": artifacts.read_json("metrics/baseline.json"),
