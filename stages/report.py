@@ -9,12 +9,13 @@ from src.base import artifacts, stage_records
 from src.base.stage_records import Recorder
 from src.evidence import answers
 from src.interface import console, params, tracking
+from src.interface.params import Params
 from src.report import contents, pages, provenance
 from src.report.study import Study, read_scaling
 from stages import given
 
 
-def every_setting(cfg: params.Params) -> dict[str, Any]:
+def every_setting(cfg: Params) -> dict[str, Any]:
     return (
         {"seed": cfg.seed, "lr": cfg.lr, "deterministic": cfg.deterministic, "dataset": cfg.dataset}
         | {"backbone": cfg.backbone, "augment": cfg.augment, "features": cfg.features, "inference": cfg.inference}
