@@ -70,9 +70,10 @@ def way_back(problem: str) -> str:
     if Path(os.environ.get("DVC_ROOT", ".")).resolve() != Path.cwd():
         return ""  # a queued or temporary experiment: the next one starts from another params.yaml
     key, _, said = problem.partition(": ")
-    committed = ["git", "diff", "--quiet", "HEAD", "--", given.PARAMS]
-    if subprocess.run(committed, capture_output=True).returncode != 1:  # noqa: S603 - a constant
-        return ""  # as it is committed, or no git
+    changed = ["git", "status", "--porcelain", "--", given.PARAMS]
+    found = subprocess.run(changed, capture_output=True).stdout  # noqa: S603 - a constant
+    if not found or found.startswith(b"??"):
+        return ""  # as it is committed, never committed, or no git
     restore = f"`git restore {given.PARAMS}` goes back to the committed values"
     if said.startswith("unknown"):
         return f"{given.PARAMS} holds it until `dvc exp run -S '~{key}'` removes it, or {restore}"
