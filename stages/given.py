@@ -87,7 +87,7 @@ class Given:
         if found and found != self._warned:
             console.warn(f"{_listed(found)}: put it back before the stage ends, or its result will not count")
         elif self._warned and not found:
-            console.say(f"{self.name}: all is again as it was when the stage began, and its result will count")
+            console.say(f"{self.name}: all is again as it was at the start; its result counts")
         self._warned = found
 
     def watching(self, callback: Callable[[T], None], *, seconds: float = 0.0) -> Callable[[T], None]:

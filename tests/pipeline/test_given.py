@@ -182,7 +182,7 @@ def test_a_warning_comes_at_once_and_once_and_so_does_the_word_that_all_is_well(
     on_epoch(4)
     on_epoch(5)
     assert capsys.readouterr() == (
-        "train: all is again as it was when the stage began, and its result will count\n",
+        "train: all is again as it was at the start; its result counts\n",
         "",
     )
     assert seen == [1, 2, 3, 4, 5]
