@@ -392,6 +392,7 @@ def test_a_server_that_refuses_costs_one_warning(home: Path) -> None:
     assert seconds < 10
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_costs_one_call_and_one_warning(home: Path) -> None:
     server = Server(never)
     seconds, [line] = run_stage(server.uri)

@@ -130,6 +130,7 @@ def test_the_bytes_of_a_step_count_its_backward_pass_too():
     assert traffic.bytes_per_image(network, inputs, labels, "float32") > 2 * forward.bytes / len(inputs)
 
 
+@pytest.mark.slow
 def test_the_gpu_benchmarks_code_runs_on_a_processor():
     bench = gpu.Bench(cfg=settings(), device=CPU, warm_up=1, window=1)
     steps = gpu.training_seconds(bench, "efficientnet_pico", 32, compiled=False)

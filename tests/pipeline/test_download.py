@@ -188,6 +188,7 @@ runpy.run_module("stages.download", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_a_download_killed_half_way_goes_on_and_ends_as_if_undisturbed(tmp_path: Path) -> None:
     slow = Mirror(CIFAR10, stall_after=len(CIFAR10) // 2)
     set_params(name="cifar10", image_size=32)

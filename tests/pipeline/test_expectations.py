@@ -20,6 +20,7 @@ def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, **
     return " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_the_default_study_says_its_time_and_names_the_shorter_ones(capsys, monkeypatch):
     text = said(capsys, monkeypatch)
     parts = ("to start 11 stages", "extract_features", "finetune", "scaling_search", "scaling_ablation")
@@ -41,6 +42,7 @@ def test_a_folder_is_not_guessed_at(capsys, monkeypatch):
     assert said(capsys, monkeypatch, name="folder") == ""
 
 
+@pytest.mark.slow
 def test_a_study_without_arms_and_search_says_nothing_of_them(capsys, monkeypatch):
     cfg = params.load()
     monkeypatch.setenv("DEVICE", "cpu")

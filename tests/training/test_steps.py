@@ -194,6 +194,7 @@ def compiled(folder: Path, **extra: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
 
 
+@pytest.mark.slow
 def test_where_compilation_fails_training_goes_on_without_it_and_says_so(tmp_path: Path) -> None:
     done = compiled(tmp_path, CXX="/nonexistent")
     found = json.loads(done.stdout)
