@@ -4,7 +4,6 @@ A recipe is a file of `key=value` lines, as `dvc exp run -S` takes them: what it
 committed, whatever ran last. Empty lines and those that start with # are left out.
 """
 
-import difflib
 import logging
 import os
 import subprocess
@@ -68,11 +67,8 @@ def applied(name: str, base: bytes) -> bytes:
         ValueError: in one line, a key or a value that params.yaml cannot have.
     """
     recipe = Path("recipes", f"{name}.txt")
-    lines, known = overrides(recipe), dict(_leaves(checking.parse(base, PARAMS)))
-    for key in (line.partition("=")[0] for line in lines if line[0] not in "+~"):
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            raise ValueError(f"{recipe}: {key} is no key of {PARAMS}{f'; did you mean {near[0]}?' if near else ''}")
+    # `++` takes unknown keys too, of which the check of params.yaml has a better word to say than Hydra.
+    lines = [line if line[0] in "+~" else f"++{line}" for line in overrides(recipe)]
     with TemporaryDirectory() as folder:
         path = Path(folder, PARAMS)
         path.write_bytes(base)
@@ -95,7 +91,8 @@ def refuse_to_lose(base: bytes) -> None:
     edits = [
         f"{key}={present.get(key, 'missing')} (committed: {committed.get(key, 'missing')})"
         for key in committed | present
-        if committed.get(key) != present.get(key) and not isinstance(present.get(key), dict)
+        if committed.get(key) != present.get(key)
+        and not (isinstance(committed.get(key), dict) and isinstance(present.get(key), dict))
     ]
     raise ValueError(
         f"{PARAMS} has edits that no experiment has, and a recipe would overwrite them: {', '.join(edits)}; keep them "

@@ -16,7 +16,11 @@ STAGES = 8  # and one for each arm
 CLASSES = 10  # nobody has counted them yet, and they hardly matter
 SMALL_BATCH = 64  # the same for small images, of which 8 keep no processor busy
 HOUR = 3600.0
-FASTER = {"auto": 2.6, "onnxruntime": 2.6, "torch": 1.0}  # than torch, in inference on a CPU (docs/benchmarks.md)
+FASTER = {
+    "auto": 2.6,
+    "onnxruntime": 2.6,
+    "torch": 1.0,
+}  # than torch on a CPU, about
 IMAGES = {  # for training and validation, and for testing
     "cifar10": (50_000, 10_000),
     "cifar100": (50_000, 10_000),

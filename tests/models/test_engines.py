@@ -1,7 +1,10 @@
 """What runs a frozen network: ONNX Runtime gives torch's features, or says why torch computes them."""
 
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -76,3 +79,31 @@ def test_features_that_differ_from_torchs_are_said_and_not_trusted(
     monkeypatch.setattr(engines, "_exported", lambda given, images: exported(other, images))
     assert engines.build_engine(network, settings(), IMAGES).name == "torch"
     assert "ONNX Runtime's features differ from torch's by" in capsys.readouterr().err
+
+
+CRAMPED = """
+import resource, torch
+from torch import nn
+from src.interface.params import Inference
+from src.models import engines
+layers = (nn.Conv2d(3, 512, 3, padding=1), nn.ReLU(), nn.Conv2d(512, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+network = nn.Sequential(*layers).eval().requires_grad_(False)
+settings = Inference(engine="auto", precision="auto", batch_size=4)
+engine = engines.build_engine(network, settings, torch.rand(2, 3, 64, 64))
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 600 * 2**20,) * 2)
+try:
+    engine.run(torch.rand(256, 3, 64, 64))
+except torch.OutOfMemoryError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits a process that runs")
+def test_memory_that_runs_out_in_onnx_runtime_is_what_it_is_in_torch() -> None:
+    """So that extraction halves its batch for both."""
+    command = [sys.executable, "-c", CRAMPED]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    assert done.stdout == "ONNX Runtime has no memory for 256 images\n"

@@ -228,6 +228,13 @@ def test_edits_that_only_params_yaml_has_are_named_and_kept(checkout):
     assert checkout.read_bytes() == before
 
 
+def test_an_arm_that_comes_or_goes_is_an_edit_too(checkout):
+    edit(checkout, "  width: {}\n", "  resnet50: {}\n")
+    said = refused()
+    assert "scaling_arms.resnet50={} (committed: missing)" in said
+    assert "scaling_arms.width=missing (committed: {})" in said
+
+
 def test_what_an_experiment_has_may_be_overwritten(checkout):
     base, edited = checkout.read_bytes(), edit(checkout, "views: 4", "views: 5")
     revision = commit(edited)
@@ -241,7 +248,7 @@ def test_what_an_experiment_has_may_be_overwritten(checkout):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("finetune.epoch=5", "finetune.epoch is no key of params.yaml; did you mean finetune.epochs?"),
+        ("finetune.epoch=5", "finetune.epoch: unknown key; did you mean finetune.epochs?"),
         ("finetune.epochs=none", "finetune.epochs: 'none' is not allowed"),
     ],
 )
