@@ -1,14 +1,23 @@
 """The sample study, run once for all tests that look at a finished pipeline."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.builders import warm
 from tests.builders.repository import ROOT, Repository
 
 SHORTER = (
-    *("tune_head.trials=4", "tune_head.epochs=5", "train_frozen.epochs=10", "finetune.epochs=4"),
+    *("dataset.train_limit=640", "inference.engine=torch"),
+    *(
+        "tune_head.trials=4",
+        "tune_head.epochs=5",
+        "train_frozen.epochs=10",
+        "finetune.epochs=5",
+        "finetune.batch_size=32",
+    ),
     *("scaling_search.max_multiply_adds=3080000.0", "scaling_ablation.epochs=1"),
 )
 
@@ -32,12 +41,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with warm.python(tmp_path_factory.mktemp("warm")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory, warm_python: Path) -> Repository:
     """A clone in which `make run`'s command has run, every stage under the audit hook; tests leave it as it is.
 
-    Its recipe ends in SHORTER settings: the sample as it ships has a test of its own (test_sample.py).
+    Its recipe ends in SHORTER settings: the sample as it ships has a test of its own (test_sample.py), which starts
+    each stage as DVC does.
     """
-    repository = Repository(tmp_path_factory.mktemp("sample"))
+    repository = Repository(tmp_path_factory.mktemp("sample"), warm_python)
     recipe = repository.folder / "recipes/sample.txt"
     recipe.write_text("\n".join((recipe.read_text(), *SHORTER)))
     repository.commit()

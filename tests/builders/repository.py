@@ -34,8 +34,9 @@ WITHOUT_SCALING = ("scaling_search.epochs=0", "~scaling_arms", "+scaling_arms={}
 class Repository:
     """A git repository with this project's files in their present state, and DVC's commands in it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, python: Path = Path(sys.executable).parent) -> None:
+        """`python`: the folder of the one that runs stages."""
+        self.folder, self.python = folder, python
         listed = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
             cwd=ROOT,
@@ -63,7 +64,7 @@ class Repository:
             for key, value in os.environ.items()
             if not key.startswith(("DVC_", "MLFLOW_", "GIT_", "PYTEST_"))
         }
-        path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+        path = os.pathsep.join((str(self.python), str(Path(sys.executable).parent), kept["PATH"]))
         settings = {"DEVICE": "cpu", "PYTHONDONTWRITEBYTECODE": "1", "DVC_NO_ANALYTICS": "true"}
         return kept | IDENTITY | settings | {"PATH": path} | extra
 
