@@ -138,9 +138,9 @@ AFTER_SETTING = {
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+def tiny(tmp_path_factory: pytest.TempPathFactory, warm_python: Path) -> Repository:
     """A clone with the tiny study committed, its results included."""
-    repository = Repository(tmp_path_factory.mktemp("tiny"))
+    repository = Repository(tmp_path_factory.mktemp("tiny"), warm_python)
     repository.set_params(TINY)
     assert repository.repro() == ALL.split()
     repository.commit()
@@ -261,7 +261,7 @@ def test_without_arms_there_still_is_a_report_in_a_fresh_clone(clone: Repository
 @pytest.mark.slow
 def test_without_arms_there_is_a_report_where_nothing_ever_ran(tiny: Repository, tmp_path: Path) -> None:
     """In a new repository, which has the other stages' results in DVC's cache."""
-    repository = Repository(tmp_path)
+    repository = Repository(tmp_path, tiny.python)
     repository.set_params(TINY)
     repository.commit()
     shutil.copytree(tiny.folder / ".dvc/cache", tmp_path / ".dvc/cache")
@@ -291,10 +291,10 @@ def test_a_changed_weights_file_reruns_everything_that_starts_from_weights(tiny:
 
 
 @pytest.mark.slow
-def test_a_changed_image_of_ones_own_reruns_everything(tmp_path: Path) -> None:
+def test_a_changed_image_of_ones_own_reruns_everything(tmp_path: Path, warm_python: Path) -> None:
     from PIL import Image
 
-    repository = Repository(tmp_path)
+    repository = Repository(tmp_path, warm_python)
     for split, count in (("train", 12), ("test", 4)):
         for shade, name in enumerate(("dark", "bright")):
             for number in range(count):
@@ -311,6 +311,7 @@ def test_a_changed_image_of_ones_own_reruns_everything(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_runs_from_scratch_leave_equal_bytes(tiny: Repository, tmp_path: Path) -> None:
+    """One by a Python that is warm already, the other by a new one each stage."""
     other = Repository(tmp_path)
     other.set_params(TINY)
     other.repro()
