@@ -13,6 +13,8 @@ from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
 from recipes import run
 from src.interface import checking, params
+from src.scaling import matching
+from src.scaling.equations import PAPER
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.txt"))
@@ -89,10 +91,19 @@ def test_the_sample_has_three_arms_of_two_seeds_whatever_its_search_chooses():
     assert (cfg.scaling_ablation.match, cfg.scaling_ablation.phi) == ("phi", 1.0)
 
 
-@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe.stem != "sample"], ids=lambda r: r.stem)
+@pytest.mark.parametrize("recipe", sorted({recipe.stem for recipe in RECIPES} - {"sample", "five_arms"}))
 def test_a_transfer_study_leaves_the_scaling_study_out(recipe):
-    cfg = loaded(recipe.stem)
+    cfg = loaded(recipe)
     assert (cfg.scaling_arms, cfg.scaling_search.epochs) == ({}, 0)
+
+
+def test_the_five_arms_are_the_plan_that_the_page_on_results_has():
+    cfg = loaded("five_arms")
+    assert list(cfg.scaling_arms) == ["baseline", *matching.SCALED]
+    assert (cfg.scaling_ablation.match, cfg.scaling_ablation.seeds) == ("multiply_adds", (0, 1, 2))
+    assert (cfg.scaling.learning_rate, cfg.scaling.zero_init, cfg.scaling_search.epochs) == ("auto", True, 0)
+    plans = matching.plan_arms(cfg.scaling, cfg.scaling_ablation, PAPER, classes=10)  # refused where one cannot be met
+    assert list(plans) == list(cfg.scaling_arms)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
