@@ -1,15 +1,21 @@
 """A study made up for the tests of the report, and how they read its page."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from html.parser import HTMLParser
+from inspect import isfunction
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from src.base.stage_records import StageRecord
 from src.evidence import answers, comparisons
+from src.figures import scaling as scaling_figures
+from src.figures import transfer
 from src.interface import params
 from src.report import numbers
 from src.report.study import ScalingResults, Study
@@ -224,6 +230,17 @@ def study(classes=NAMES, shares=METHODS, sizes=SIZES, *, train_test=0, epochs=10
         importances=importances,
         scaling=scaled,
     )
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Figures are blank, for who reads words and tables alone: to draw those of a page takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (transfer, scaling_figures):
+            for name, function in vars(module).items():
+                if isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_"):
+                    patch.setattr(module, name, lambda *_, **__: "<svg/>")
+        yield
 
 
 class Document(HTMLParser):

@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections import Counter
+from functools import cache
 from itertools import combinations
 from xml.etree import ElementTree
 
@@ -50,11 +51,25 @@ def candidates(*, trained=True):
 
 FIGURES = {
     "accuracy_by_cost": lambda: scaling.accuracy_by_cost(costs()),
-    "many": lambda: scaling.accuracy_by_cost(costs(MANY, wide=True)),
     "training_curves": lambda: scaling.training_curves(curves()),
     "constraint_surface": lambda: scaling.constraint_surface(candidates(), 3, PAPER),
     "untrained": lambda: scaling.constraint_surface(candidates(trained=False), None, PAPER),
 }
+
+
+OTHERS = {
+    "many": lambda: scaling.accuracy_by_cost(costs(MANY, wide=True)),
+    "curves of one seed": lambda: scaling.training_curves(curves(seeds=(1,))),
+    "many curves": lambda: scaling.training_curves(curves(MANY, seeds=(1,))),
+    "one arm": lambda: scaling.accuracy_by_cost(costs(("small_cnn",))),
+    "one arm's curves": lambda: scaling.training_curves(curves(("small_cnn",))),
+}
+
+
+@cache
+def drawn(name):
+    """A figure, drawn once for all tests that only look at it."""
+    return (FIGURES | OTHERS)[name]()
 
 
 def texts(svg):
@@ -80,28 +95,32 @@ def cover(first, second):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_equal_input_gives_equal_bytes_whatever_a_person_prefers(name):
-    before = dict(matplotlib.rcParams)
-    first = FIGURES[name]()
-    assert dict(matplotlib.rcParams) == before
+    first = drawn(name)
     with matplotlib.rc_context({"font.size": 22, "axes.facecolor": "pink", "lines.linewidth": 9}):
+        before = dict(matplotlib.rcParams)
         assert FIGURES[name]() == first
+        assert dict(matplotlib.rcParams) == before
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_load_nothing_and_carry_no_date(name):
-    svg = FIGURES[name]()
+    svg = drawn(name)
     assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', svg))
     assert "<image" not in svg
     assert "metadata" not in svg
 
 
-@pytest.mark.parametrize("arms", [ARMS, MANY, ("small_cnn",)])
-def test_every_arm_is_named_in_every_chart(arms):
+@pytest.mark.parametrize(
+    ("by_cost", "by_epoch", "arms"),
+    [
+        ("accuracy_by_cost", "training_curves", ARMS),
+        ("many", "many curves", MANY),
+        ("one arm", "one arm's curves", ("small_cnn",)),
+    ],
+)
+def test_every_arm_is_named_in_every_chart(by_cost, by_epoch, arms):
     names = [arm.removeprefix("efficientnet_") for arm in arms]
-    by_cost, by_epoch = (
-        Counter(texts(scaling.accuracy_by_cost(costs(arms)))),
-        Counter(texts(scaling.training_curves(curves(arms)))),
-    )
+    by_cost, by_epoch = Counter(texts(drawn(by_cost))), Counter(texts(drawn(by_epoch)))
     assert [by_cost[name] for name in names] == [3] * len(arms)
     assert [by_epoch[name] for name in names] == [2] * len(arms)
 
@@ -110,7 +129,7 @@ def test_every_arm_is_named_in_every_chart(arms):
     "accuracies", [None, [0.5] * 5, [0.5, 0.6, 0.6, 0.601, 0.602]], ids=["apart", "equal", "close"]
 )
 def test_no_name_hides_another_and_all_are_on_the_page(accuracies):
-    svg = scaling.accuracy_by_cost(costs(accuracies=accuracies))
+    svg = scaling.accuracy_by_cost(costs(accuracies=accuracies)) if accuracies else drawn("accuracy_by_cost")
     width, height = (float(value) for value in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
     boxes = label_boxes(svg, ARMS)
     assert len(boxes) == 15
@@ -118,9 +137,9 @@ def test_no_name_hides_another_and_all_are_on_the_page(accuracies):
     assert all(left > 0 and right < width and bottom > 0 and top < height for left, right, bottom, top in boxes)
 
 
-@pytest.mark.parametrize("arms", [ARMS, MANY])
-def test_names_at_the_ends_of_equal_curves_stay_beside_the_chart(arms):
-    svg = scaling.training_curves(curves(arms, seeds=(1,)))  # which end at the foot and at the top
+@pytest.mark.parametrize(("name", "arms"), [("curves of one seed", ARMS), ("many curves", MANY)])
+def test_names_at_the_ends_of_equal_curves_stay_beside_the_chart(name, arms):
+    svg = drawn(name)  # all end at the foot, and at the top
     height = float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', svg)[1])
     places = [
         float(element.get("y") or re.findall(r"-?[\d.]+", element.get("transform"))[-1])
@@ -133,7 +152,7 @@ def test_names_at_the_ends_of_equal_curves_stay_beside_the_chart(arms):
 
 
 def test_error_bars_are_drawn_where_there_is_a_spread():
-    with_bars, without = (scaling.accuracy_by_cost(costs(spread=spread)) for spread in (0.01, np.nan))
+    with_bars, without = drawn("accuracy_by_cost"), scaling.accuracy_by_cost(costs(spread=np.nan))
     assert with_bars.count('id="LineCollection') == 15 + 5  # up and down in all charts, and the seconds' own
     assert without.count('id="LineCollection') == 0
 
@@ -145,17 +164,17 @@ def test_costs_that_were_not_measured_are_said_not_to_be():
 
 
 def test_the_surface_names_each_candidates_alpha_the_chosen_one_and_the_papers():
-    found = Counter(texts(FIGURES["constraint_surface"]()))
+    found = Counter(texts(drawn("constraint_surface")))
     assert all(found[alpha] >= 1 for alpha in ("1.9", "2", "1.6", "1.2", "1"))
     assert found["chosen"] == found["1.2, the paper's"] == found["validation accuracy, %"] == 1
-    untrained = texts(FIGURES["untrained"]())
+    untrained = texts(drawn("untrained"))
     assert not {"chosen", "validation accuracy, %"} & set(untrained)
     assert "1.2, the paper's" in untrained
 
 
 def test_the_dashed_curves_lie_on_the_surface():
     """Of the one for alpha 1, both ends: beta is sqrt(2) where gamma is 1, and the other way round."""
-    svg = FIGURES["constraint_surface"]()
+    svg = drawn("constraint_surface")
     dashed = re.findall(r'<path d="([^"]*)"[^>]*stroke-dasharray', svg)
     curve = np.array(
         [[float(number) for number in point.split()] for point in re.findall(r"[ML] ([\d.]+ [\d.]+)", dashed[0])]

@@ -1,6 +1,7 @@
 """Figures: they hold the texts they should as text, equal input gives equal bytes, and no name breaks them."""
 
 import warnings
+from functools import cache
 from xml.etree import ElementTree
 
 import matplotlib
@@ -50,6 +51,12 @@ def figures(names=("cat", "dog")):
     }
 
 
+@cache
+def drawn(name):
+    """One of `figures`, drawn once for all tests that only look at it."""
+    return figures()[name]()
+
+
 def test_of_many_blocks_the_rates_of_the_head_and_of_the_lowest_are_named():
     blocks = {f"features.{depth}_lr": 0.1 ** (9 - depth) for depth in (8, 4, 0)}
     found = texts(transfer.learning_curves({"finetuned": curve(**blocks)}, {"finetuned": 2}))
@@ -62,37 +69,32 @@ def texts(svg):
 
 
 @pytest.mark.parametrize("name", figures())
-def test_equal_input_gives_equal_bytes_whatever_a_person_prefers(name):
-    first = figures()[name]()
+def test_equal_input_gives_equal_bytes_whatever_a_person_prefers_whose_settings_stay(name):
+    first = drawn(name)
     with matplotlib.rc_context({"font.size": 22, "axes.facecolor": "pink", "lines.linewidth": 9}):
+        before = dict(matplotlib.rcParams)
         assert figures()[name]() == first
-
-
-@pytest.mark.parametrize("name", figures())
-def test_drawing_leaves_matplotlibs_settings_alone(name):
-    before = dict(matplotlib.rcParams)
-    figures()[name]()
-    assert dict(matplotlib.rcParams) == before
+        assert dict(matplotlib.rcParams) == before
 
 
 @pytest.mark.parametrize("name", figures())
 def test_figures_carry_no_date_and_no_maker(name):
-    svg = figures()[name]()
+    svg = drawn(name)
     assert "metadata" not in svg
     assert matplotlib.__version__ not in svg
 
 
 def test_bars_say_their_numbers():
-    assert {"Untrained", "Tuned", "70.0 %", "80.0 %", "chance 10.0 %"} <= set(texts(figures()["accuracy_bars"]()))
+    assert {"Untrained", "Tuned", "70.0 %", "80.0 %", "chance 10.0 %"} <= set(texts(drawn("accuracy_bars")))
 
 
 def test_curves_are_labelled_at_their_ends():
-    found = texts(figures()["learning_curves"]())
+    found = texts(drawn("learning_curves"))
     assert [found.count(text) for text in ("train", "validation", "head", "backbone")] == [4, 4, 2, 1]
 
 
 def test_learning_rates_are_written_as_numbers():
-    found = texts(figures()["learning_curves"]())
+    found = texts(drawn("learning_curves"))
     assert {"1e−03", "1e−02", "1e−01"} <= set(found)
     assert not [text for text in found if "math" in text]
 
@@ -117,7 +119,7 @@ def test_a_constant_learning_rate_still_has_a_number_and_one_that_ends_at_zero_a
 
 
 def test_search_shows_each_parameter_with_its_importance_and_values():
-    found = texts(figures()["search_values"]())
+    found = texts(drawn("search_values"))
     assert {"optimizer · 60 %", "learning rate · 40 %", "adamw", "1", "0.1", "0.01"} <= set(found)
 
 

@@ -28,13 +28,25 @@ from tests.builders.report import (
     record,
     records,
     study,
+    undrawn,
 )
 
 
-@cache
-def rendered(classes=NAMES, train_test=0):
+def rendered(classes=NAMES):
     """The page of `study`, drawn once for all tests that only look at it."""
-    return contents.report(study(classes, train_test=train_test))
+    return drawn(classes)
+
+
+@cache
+def drawn(classes):
+    return contents.report(study(classes))
+
+
+@cache
+def with_copies():
+    """The page of a study of whose test images two are in train, too; its figures are blank."""
+    with undrawn():
+        return contents.report(study(train_test=2))
 
 
 def with_interval(right, images):
@@ -77,7 +89,7 @@ def test_every_accuracy_of_the_page_is_the_one_counted_from_the_predictions():
 
 def test_the_other_tables_show_what_the_stages_left():
     made = study()
-    page = Document(plain(pages.as_html(rendered(train_test=2))))
+    page = Document(plain(pages.as_html(with_copies())))
     assert page.table("Images, and how many")[1:] == [
         ["train", "1 200", "0", "", ""],
         ["val", "240", "3", "7", ""],
@@ -164,7 +176,7 @@ def test_what_needs_no_training_is_compared_with_the_trained_head_as_carefully()
 
 def test_a_warning_names_test_images_that_are_in_train_and_only_then():
     assert not rendered().warnings
-    text = plain(pages.as_html(rendered(train_test=2)))
+    text = plain(pages.as_html(with_copies()))
     assert "2 of 360 test images (0.6 %) also occur in the training split" in text
     assert text.index("2 of 360") < text.index("<figure>")
     (single,) = provenance.duplicate_warnings(study(train_test=1).metrics["download"])
@@ -268,7 +280,7 @@ def test_markdown_tables_keep_their_columns_whatever_a_class_is_called():
 
 
 def test_markdown_says_what_the_page_says():
-    made = rendered(train_test=2)
+    made = with_copies()
     page, text = Document(pages.as_html(made)), pages.as_markdown(made)
     cells = {re.sub(r"[\\*]", "", cell).strip() for row in markdown_rows(text) for cell in row}
     assert {cell for rows in page.tables.values() for row in rows for cell in row} <= cells

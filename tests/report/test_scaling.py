@@ -1,5 +1,6 @@
 """The report's part on scaling: its numbers are the stages', it claims what is settled, and any set of arms has one."""
 
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from statistics import fmean
 
@@ -24,6 +25,7 @@ from tests.builders.report import (
     plain,
     scaling,
     study,
+    undrawn,
 )
 
 SEEDS = (0, 1, 2)
@@ -36,9 +38,10 @@ def shown(*parts):
     return Document(plain(pages.as_html(page)))
 
 
-def page_of(found, **own):
-    """The section on the arms of `found`, read from a page."""
-    return shown(ablation(study(scaled=found, **own)))
+def page_of(found, *, drawn=False, **own):
+    """The section on the arms of `found`, read from a page; its figures are blank unless they are `drawn`."""
+    with nullcontext() if drawn else undrawn():
+        return shown(ablation(study(scaled=found, **own)))
 
 
 def judged(match="multiply_adds", seeds=SEEDS, **means):
@@ -165,7 +168,8 @@ def test_only_arms_of_equal_cost_are_said_to_be():
 
 def test_the_verdict_stands_near_the_top():
     made = study()
-    page = contents.report(made)
+    with undrawn():
+        page = contents.report(made)
     place = page.lead.index(scaling_verdict.verdict(made))
     assert page.lead[place + 1] == scaling_training.conditions(made)
     assert [section.title for section in page.sections][3:5] == ["Does compound scaling pay?", "Which way to scale"]
@@ -173,7 +177,8 @@ def test_the_verdict_stands_near_the_top():
 
 def test_without_arms_the_search_alone_is_shown():
     made = study(scaled=scaling(()))
-    page = contents.report(made)
+    with undrawn():
+        page = contents.report(made)
     titles = [section.title for section in page.sections]
     assert "Which way to scale" in titles
     assert "Does compound scaling pay?" not in titles
@@ -195,7 +200,7 @@ def test_without_arms_the_search_alone_is_shown():
     ids=["no baseline", "no compound, one seed", "one arm, one seed", "references alone", "axes and a reference"],
 )
 def test_any_set_of_arms_and_seeds_has_its_part_of_the_report(arms, seeds):
-    page = page_of(scaling(arms, seeds=seeds, epochs=1))
+    page = page_of(scaling(arms, seeds=seeds, epochs=1), drawn=True)
     assert "nan" not in page.words.lower().split()
     assert [row[0] for row in page.table("What was trained")[1:]] == list(arms)
     for row in page.table("What was trained")[1:]:
@@ -226,7 +231,7 @@ def test_an_arm_that_was_not_timed_has_empty_cells_and_stays_in_the_figure():
     found = scaling(("baseline", "depth"))
     timed = found.runs["depth"]
     untimed = replace(timed, facts={key: value for key, value in timed.facts.items() if key != "training_seconds"})
-    page = page_of(replace(found, runs=found.runs | {"depth": untimed}))
+    page = page_of(replace(found, runs=found.runs | {"depth": untimed}), drawn=True)
     assert page.table("What it reached")[2][4] == ""
     assert page.table("Points of mean test accuracy")[2][2] == ""
     assert "nan" not in page.words.lower().split()

@@ -8,11 +8,12 @@ import pytest
 from src.report import pages, scaling_training, scaling_verdict
 from src.report.scaling import ablation
 from src.report.study import ScalingResults
-from tests.builders.report import ARMS, SETTINGS, Document, plain, scaling, study
+from tests.builders.report import ARMS, SETTINGS, Document, plain, scaling, study, undrawn
 
 
 def page_of(found: ScalingResults, **own: object) -> Document:
-    section = ablation(study(scaled=found, **own))
+    with undrawn():
+        section = ablation(study(scaled=found, **own))
     page = pages.Page(title="", answer="", facts="", warnings=[], lead=[], sections=[section])
     return Document(plain(pages.as_html(page)))
 
