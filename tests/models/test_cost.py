@@ -1,7 +1,9 @@
 """Cost: torch's own counter, published figures and hand computations are the oracles; the network is left as it was."""
 
+import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import psutil
@@ -22,8 +24,16 @@ CPU = torch.device("cpu")
 RATES = ("training_images_per_second", "inference_images_per_second")
 
 
+KINDS = (PICO, "efficientnet_b0", "efficientnet_lite0", "resnet18", "densenet201")  # the others: more of the same
+
+
+def slow_unless_in(few: tuple[str, ...], names: Iterable[str]) -> list[Any]:
+    return [name if name in few else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@cache
 def build(name: str) -> nn.Module:
-    """In train mode, with shapes and no values, and with 1000 classes but for the pico, which has no classifier."""
+    """In train mode, with shapes and no values, and with 1000 classes but for the pico, which has none."""
     if name == PICO:
         settings = params.Backbone(name=PICO, weights="random", resolution="native")
         return load_backbone(settings, seed=0).network.to("meta")
@@ -36,6 +46,7 @@ def flops(network: nn.Module, resolution: int) -> int:
     network.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.empty(1, 3, resolution, resolution, device=next(network.parameters()).device))
+    network.train()
     return counter.get_total_flops()
 
 
@@ -49,7 +60,7 @@ def plain() -> nn.Sequential:
     )
 
 
-@pytest.mark.parametrize("name", params.BACKBONES)
+@pytest.mark.parametrize("name", slow_unless_in(KINDS, params.BACKBONES))
 def test_multiply_adds_are_exactly_half_of_the_operations_that_torch_counts(name: str) -> None:
     network = build(name)
     assert 2 * cost.multiply_adds(network, 64) == flops(network, 64)
@@ -61,7 +72,9 @@ def test_they_agree_at_sides_that_strides_divide_and_at_those_that_they_do_not(r
     assert 2 * cost.multiply_adds(network, resolution) == flops(network, resolution)
 
 
-@pytest.mark.parametrize("name", [name for name in params.BACKBONES if name not in (PICO, *lite.RESOLUTIONS)])
+@pytest.mark.parametrize(
+    "name", slow_unless_in(KINDS, [name for name in params.BACKBONES if name not in (PICO, *lite.RESOLUTIONS)])
+)
 def test_multiply_adds_are_the_published_ones_to_the_last_digit_that_is_published(name: str) -> None:
     """torchvision's metadata: 10^9 multiply-adds with three decimals, at the crop size of the first weights' recipe."""
     weights = get_model_weights(name).IMAGENET1K_V1
@@ -80,7 +93,7 @@ def test_the_baseline_of_the_paper_costs_what_the_paper_says() -> None:
 
 def test_rules_are_set_because_those_of_thop_add_six_to_eight_percent() -> None:
     network = build("efficientnet_b0")
-    theirs, _ = profile(build("efficientnet_b0"), inputs=(torch.empty(1, 3, 224, 224, device="meta"),), verbose=False)
+    theirs, _ = profile(copy.deepcopy(network), inputs=(torch.empty(1, 3, 224, 224, device="meta"),), verbose=False)
     assert 1.06 < theirs / cost.multiply_adds(network, 224) < 1.08
 
 
@@ -124,10 +137,10 @@ def test_a_layer_that_runs_twice_costs_twice_and_has_its_parameters_once() -> No
     assert cost.describe(Twice(), 4) == {"parameters": 9, "multiply_adds": 2 * 16 * 9, "activations": 2 * 16 * 3}
 
 
-@pytest.mark.parametrize("name", [PICO, "resnet18", "densenet201"])
+@pytest.mark.parametrize("name", slow_unless_in((PICO, "resnet18"), [PICO, "resnet18", "densenet201"]))
 def test_activations_are_the_elements_that_hooks_on_the_convolutions_see(name: str) -> None:
     seen = []
-    network = build(name).eval()
+    network = copy.deepcopy(build(name)).eval()
     for module in network.modules():
         if type(module) is nn.Conv2d:
             module.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape.numel()))

@@ -3,6 +3,7 @@
 import math
 import random
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
@@ -30,6 +31,11 @@ WEIGHTS = [weights for name in PARAMETERS for weights in torchvision.models.get_
 # Table 1 of the paper: operator's expansion and kernel, stride, channels, layers; before them a stem of 32 channels.
 TABLE_1 = [(1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4)]
 TABLE_1 += [(6, 3, 1, 320, 1)]
+
+
+def slow_unless_in(few: set[str]) -> list[Any]:
+    """The published networks: those of other dropout or epsilon are among the `few`, the rest are larger."""
+    return [name if name in few else pytest.param(name, marks=pytest.mark.slow) for name in PARAMETERS]
 
 
 def parameters(network: nn.Module) -> int:
@@ -76,7 +82,7 @@ def counted(depth: Fraction, width: Fraction, resolution: int, stem_stride: int,
     return sum(weights + other for weights, _, other in layers), sum(weights * places for weights, places, _ in layers)
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("name", slow_unless_in({"efficientnet_b0", "efficientnet_b2", "efficientnet_b5"}))
 def test_at_the_published_multipliers_it_is_torchvisions_network_key_by_key(name: str) -> None:
     with torch.device("meta"):  # shapes alone
         ours, theirs = efficientnet.build_published(name), torchvision.models.get_model(name)
@@ -113,17 +119,14 @@ def outputs(network: nn.Module, images: Tensor) -> list[Tensor]:
     return [trained.detach(), judged, network.features[0][0].weight.grad, *network.buffers()]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if name in {"efficientnet_b6", B7} else []) for name in PARAMETERS],
-)
+@pytest.mark.parametrize("name", slow_unless_in({"efficientnet_b0", "efficientnet_b5"}))
 def test_with_one_state_dict_it_computes_bit_by_bit_what_torchvisions_network_does(name: str) -> None:
     torch.manual_seed(0)
     theirs = torchvision.models.get_model(name)
     with torch.device("meta"):
         ours = efficientnet.build_published(name)
     ours.load_state_dict({key: value.clone() for key, value in theirs.state_dict().items()}, strict=True, assign=True)
-    images = torch.rand(2, 3, 64, 64)
+    images = torch.rand(2, 3, 32, 32)
     expected, found = outputs(theirs, images), outputs(ours, images)
     assert all(value.isfinite().all() for value in expected)
     assert not torch.equal(expected[0], expected[1]), "nothing was dropped: train mode would show no difference"
@@ -137,7 +140,11 @@ def test_random_weights_under_one_seed_are_torchvisions() -> None:
     assert same_state(efficientnet.build_published("efficientnet_b0", classes=7).state_dict(), theirs.state_dict())
 
 
-@pytest.mark.parametrize(("depth", "width", "resolution", "stem_stride", "classes"), draw_networks(20), ids=str)
+@pytest.mark.parametrize(
+    ("depth", "width", "resolution", "stem_stride", "classes"),
+    [pytest.param(*drawn, marks=[pytest.mark.slow] * (place >= 4)) for place, drawn in enumerate(draw_networks(20))],
+    ids=str,
+)
 def test_a_network_at_any_multipliers_is_the_one_that_table_1_describes(
     depth: Fraction, width: Fraction, resolution: int, stem_stride: int, classes: int
 ) -> None:
@@ -219,13 +226,14 @@ def test_doubling_depth_doubles_the_cost_and_doubling_width_or_resolution_quadru
 
 def test_a_stem_of_stride_1_sees_an_image_as_another_sees_one_twice_as_large() -> None:
     assert [arithmetic.total_stride(stem_stride) for stem_stride in (1, 2)] == [16, 32]
-    sides = []
-    for stem_stride, resolution in ((1, 32), (2, 64), (1, 16), (2, 32)):
+    sides = {}
+    for stem_stride, resolutions in ((1, (32, 16)), (2, (64, 32))):
         with torch.device("meta"):
             network = efficientnet.build(depth=1, width=1, classes=10, dropout=0.2, stem_stride=stem_stride).eval()
-            sides.append(network.features(torch.empty(1, 3, resolution, resolution)).shape[-1])
+            for side in resolutions:
+                sides[stem_stride, side] = network.features(torch.empty(1, 3, side, side)).shape[-1]
         assert parameters(network) == 4_007_548 + 12_810
-    assert sides == [2, 2, 1, 1]
+    assert sides == {(1, 32): 2, (2, 64): 2, (1, 16): 1, (2, 32): 1}
     cost = {"depth": 1.3, "width": 0.8, "classes": 10}
     assert arithmetic.multiply_adds(**cost, resolution=40, stem_stride=1) == arithmetic.multiply_adds(
         **cost, resolution=80
