@@ -53,7 +53,8 @@ def svg(figure: Figure) -> str:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # the text is written as text: the reader's fonts draw it
         # Figure.savefig lays out by a drawing of its own first, and gives the same bytes.
-        FigureCanvasSVG(figure).print_svg(text, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        FigureCanvasSVG(figure).print_svg(text, metadata=nothing)  # type: ignore[no-untyped-call]
     return text.getvalue().replace("'DejaVu Sans'", READERS_FONT)
 
 

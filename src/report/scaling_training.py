@@ -1,11 +1,8 @@
 """How the arms' training went: what each began with, whether it trained at all, and what all of them shared."""
 
-from collections.abc import Mapping
-
 import pandas as pd
 
-from src.evidence import answers, optimisation
-from src.evidence.optimisation import Optimisation
+from src.evidence.optimisation import EXPLODED, Optimisation
 from src.report.numbers import count, digits, listed
 from src.report.pages import Table
 from src.report.study import Study
@@ -13,21 +10,14 @@ from src.report.study import Study
 NOT_TRAINED = "did not train"
 
 
-def optimisations(study: Study) -> Mapping[str, Optimisation]:
-    """How each arm trained; chance is naming the commonest class, where classes are not equally common."""
-    chance = max(1 / len(study.answers.classes), answers.commonest_class_accuracy(study.answers, "val"))
-    images = study.metrics["download"]["val"]["images"]
-    return optimisation.by_arm(study.scaling.curves, images=images, chance=chance)
-
-
 def failed(study: Study) -> list[str]:
     """The arms whose accuracy says nothing of their shape."""
-    return [arm for arm, how in optimisations(study).items() if how.failed]
+    return [arm for arm, how in study.optimisations.items() if how.failed]
 
 
 def failures(study: Study) -> str:
     """Which arms did not train, how that shows, and what follows; empty where all did."""
-    found = optimisations(study)
+    found = study.optimisations
     arms = [arm for arm in found if found[arm].failed]
     if not arms:
         return ""
@@ -96,13 +86,13 @@ def training_rows(study: Study) -> Table:
             f"{how.last_loss:.3f}",
             NOT_TRAINED if how.failed else "yes",
         ]
-        for arm, how in optimisations(study).items()
+        for arm, how in study.optimisations.items()
     ]
     columns = ["Arm", "First gradient", "× baseline", "First loss", "Last loss", "Trained"]
     return Table(
         caption="How training went, means over seeds: the norm of the first step's gradient; training loss (nats) in "
         "the first and last epoch; and whether an arm trained at all. One did not where validation is not above chance "
-        f"by its 95 % interval with some seed, or where it began with more than {optimisation.EXPLODED:g} times the "
+        f"by its 95 % interval with some seed, or where it began with more than {EXPLODED:g} times the "
         "baseline's gradient and, though its network can do all that the baseline's can, fits training images worse.",
         rows=pd.DataFrame(rows, columns=columns),
     )

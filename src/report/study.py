@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 from src.base import artifacts, stage_records
 from src.base.stage_records import StageRecord
-from src.evidence import comparisons
+from src.evidence import answers, comparisons, optimisation
 from src.evidence.answers import Answers
+from src.evidence.optimisation import Optimisation
 
 Json = Mapping[str, Any]
 
@@ -87,6 +89,13 @@ class Study:
     trial_curves: pd.DataFrame
     importances: pd.DataFrame
     scaling: ScalingResults
+
+    @cached_property
+    def optimisations(self) -> Mapping[str, Optimisation]:
+        """How each arm trained; chance is naming the commonest class, where classes are not equally common."""
+        chance = max(1 / len(self.answers.classes), answers.commonest_class_accuracy(self.answers, "val"))
+        images = self.metrics["download"]["val"]["images"]
+        return optimisation.by_arm(self.scaling.curves, images=images, chance=chance)
 
 
 def read_scaling(

@@ -137,4 +137,8 @@ def test_class_names_of_any_kind_are_drawn_as_they_are_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = texts(transfer.class_ranges({"frozen": per_class(names), "finetuned": per_class(names)}))
+        matrices = texts(
+            transfer.confusion_matrices(dict.fromkeys(("frozen", "finetuned"), np.eye(4, dtype=int)), names)
+        )
     assert {"$x_1$ <b>&</b>", "名前", "bell ", "l" * 31 + "…"} <= set(found)
+    assert {"$x_1$ <b>&</b>", "名前", "bell ", "l" * 13 + "…"} <= set(matrices)
