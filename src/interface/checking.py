@@ -67,7 +67,16 @@ def read(section: type[Section], content: bytes, path: str | Path) -> Section:
     Raises:
         ValueError: in one line, the first key that is unknown, missing, of the wrong type or out of range.
     """
-    built: Section = _build(section, parse(content, path), "")
+    return check(section, parse(content, path))
+
+
+def check(section: type[Section], values: Any) -> Section:
+    """`values`, as `parse` gives them, as an instance of the dataclass `section`.
+
+    Raises:
+        ValueError: as `read` does, of what is YAML.
+    """
+    built: Section = _build(section, values, "")
     return built
 
 

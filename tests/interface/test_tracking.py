@@ -62,12 +62,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables without a run, made once: they take seconds."""
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
+    """The file of a main checkout, with MLflow's tables and without a run, made once: they take seconds."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setenv("DVC_ROOT", str(folder))
+        tracking._Store().open("opened")
+    return folder / "mlflow.db"
 
 
 @pytest.fixture
@@ -109,8 +110,19 @@ def value(text: str) -> Any:
     return text
 
 
-def test_a_stage_makes_one_run_and_a_nested_one_per_trial(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_use_builds_the_tables_and_the_experiment_beside_whose_artifacts_they_lie(empty: Path) -> None:
     from mlflow import MlflowClient
+
+    found = MlflowClient(f"sqlite:///{empty}").get_experiment_by_name("opened")
+    assert found
+    assert found.artifact_location.startswith((empty.parent / "mlartifacts").as_uri())
+    assert [path.name for path in empty.parent.iterdir()] == ["mlflow.db"]
+
+
+def test_a_stage_makes_one_run_and_a_nested_one_per_trial(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    home = used
 
     monkeypatch.setenv("DVC_STAGE", "tune_head")
     monkeypatch.setenv("DVC_EXP_NAME", "hot")
@@ -385,7 +397,8 @@ def run_stage(uri: str) -> tuple[float, list[str]]:
     return float(done.stdout), done.stderr.splitlines()
 
 
-def test_a_server_that_refuses_costs_one_warning(home: Path) -> None:
+@pytest.mark.slow
+def test_a_server_that_refuses_costs_a_process_one_warning(home: Path) -> None:
     uri = refusing()
     seconds, [line] = run_stage(uri)
     assert f"warning: MLflow at {uri}: Connection refused; " in line
@@ -399,6 +412,21 @@ def test_a_server_that_never_answers_costs_one_call_and_one_warning(home: Path) 
     assert f"warning: MLflow at {server.uri}: timed out; " in line
     assert seconds < 10
     assert (server.connections, server.requests) == (1, 1)
+
+
+def test_a_server_that_refuses_costs_one_warning(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import mlflow  # noqa: F401 - not timed
+
+    uri = refusing()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    began = time.monotonic()
+    with tracking.stage(record("finetune"), config()) as run:
+        work(run, trials=5)
+    assert time.monotonic() - began < 10
+    [line] = warnings(capfd)
+    assert f"warning: MLflow at {uri}: Connection refused; " in line
 
 
 @pytest.mark.parametrize(("answer", "calls"), [(slowly, 4), (a_byte_a_second, 1), (nonsense, 1)])
