@@ -104,7 +104,9 @@ def _relative_cost(cfg: Params, name: str) -> float:
         arms.specify(name, cfg.scaling_arms[name], cfg.scaling, ablation, PAPER, classes=CLASSES),
         networks.scaled(baseline, cfg.scaling, classes=CLASSES),
     )
-    own, base = (cost.multiply_adds(model.build(seed=0), model.resolution) for model in models)
+    with torch.device("meta"):  # without weights, which take seconds to draw
+        built = [model.make() for model in models]
+    own, base = (cost.multiply_adds(each, model.resolution) for each, model in zip(built, models, strict=True))
     return own / base
 
 

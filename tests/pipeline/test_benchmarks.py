@@ -92,6 +92,7 @@ def test_the_backbone_in_the_loop_gives_the_head_what_extraction_would():
     search.one_epoch_in_loop()
 
 
+@pytest.mark.slow
 def test_memorys_processes_train_on_images_of_the_file_that_it_wrote(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     path = tmp_path / "train.pt"

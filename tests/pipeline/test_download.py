@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from src import expectations
 from src.base import artifacts
 from src.base.splits import SPLITS, load_split, save_split
 from src.data import datasets, splitting
@@ -36,6 +37,7 @@ def _in_a_checkout_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # refuses at once
+    monkeypatch.setattr(expectations, "announce", lambda _: None)  # measures networks; test_expectations.py
 
 
 def set_params(**changes: object) -> None:

@@ -9,14 +9,21 @@ import pytest
 from src import expectations
 from src.interface import params
 
+SMALL = {"base": "efficientnet_pico", "base_resolution": 32}
 
-def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, **dataset: object) -> str:
+
+def said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, small: bool = False, **dataset: object
+) -> str:
+    """What is announced of B0, or of the `small` network of 32 pixels, which is measured soon."""
     monkeypatch.setenv("DEVICE", "cpu")
     cfg = params.load()  # which a recipe may have changed
     study = replace(cfg.dataset, **{"name": "cifar10", "train_limit": None} | dataset)
-    network = params.Backbone(name="efficientnet_b0", weights="imagenet", resolution="native")
+    name, resolution = ("efficientnet_pico", 32) if small else ("efficientnet_b0", "native")
+    network = params.Backbone(name=name, weights="imagenet", resolution=resolution)
     arms = {"baseline": params.Arm(), "width": params.Arm(), "small_cnn": params.Arm(epochs=1)}
-    expectations.announce(replace(cfg, dataset=study, backbone=network, scaling_arms=arms))
+    scaling = replace(cfg.scaling, **SMALL if small else {})
+    expectations.announce(replace(cfg, dataset=study, backbone=network, scaling=scaling, scaling_arms=arms))
     return " ".join(capsys.readouterr().out.split())
 
 
@@ -32,7 +39,7 @@ def test_the_default_study_says_its_time_and_names_the_shorter_ones(capsys, monk
 def test_a_subset_takes_less_and_names_nothing_else_but_counts_that_each_stage_starts(capsys, monkeypatch):
     """As slowly as this one did: 11 times a minute, say."""
     monkeypatch.setattr(expectations.console, "BEGAN", time.monotonic() - 60)
-    text = said(capsys, monkeypatch, train_limit=10, name="digits")
+    text = said(capsys, monkeypatch, small=True, train_limit=10, name="digits")
     assert "the whole study takes about" in text
     assert re.search(r"to start 11 stages 1\d min", text)
     assert "make run" not in text

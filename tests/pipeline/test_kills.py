@@ -66,6 +66,7 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_training_killed_in_an_epoch_goes_on_in_another_process_to_the_same_bytes(
     tmp_path: Path, threads: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
