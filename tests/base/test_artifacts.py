@@ -6,8 +6,7 @@ import math
 import os
 import random
 import struct
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ import torch
 
 from src.base import artifacts, splits
 from src.base.splits import Split
-
-ROOT = Path(__file__).parents[2]
+from tests.builders.small import files_of_at_most
 
 
 def weights() -> dict[str, Any]:
@@ -186,33 +184,23 @@ def test_the_main_checkout_is_dvcs_root_where_there_is_one(tmp_path: Path, monke
     assert artifacts.main_checkout() == (tmp_path / "main").resolve()
 
 
-FULL = """
-import resource, sys, torch
-from src.base import artifacts
-resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-large, many = {"weights": torch.zeros(100_000)}, {str(i): torch.zeros(1000) for i in range(100)}
-writes = {
-    "large.pt": lambda path: artifacts.save(large, path),
-    "many.pt": lambda path: artifacts.save(many, path),
+LARGE, MANY = {"weights": torch.zeros(100_000)}, {str(i): torch.zeros(1000) for i in range(100)}
+WRITES: dict[str, Callable[[Path], object]] = {
+    "large.pt": lambda path: artifacts.save(LARGE, path),
+    "many.pt": lambda path: artifacts.save(MANY, path),
     "values.json": lambda path: artifacts.write_json({"text": "x" * 20_000}, path),
     "rows.csv": lambda path: artifacts.write_csv([{"a": 1.5}] * 20_000, path),
     "journal.jsonl": lambda path: artifacts.append_line({"text": "x" * 20_000}, path),
     "scratch": lambda path: artifacts.scratch_tensor((100_000,), torch.float32, beside=path).__enter__(),
 }
-for name, write in writes.items():
-    try:
-        write(name)
-    except OSError as error:
-        print(error.filename, error.errno)
-"""
 
 
 def test_a_full_disk_is_an_error_that_names_the_file_whatever_was_being_written(tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk: a write fails half-way, through the same code."""
-    command = [sys.executable, "-c", f"import sys; sys.path[0] = {str(ROOT)!r}\n{FULL}"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    names = ("large.pt", "many.pt", "values.json", "rows.csv", "journal.jsonl", "scratch")
-    assert done.stdout.splitlines() == [f"{name} {errno.EFBIG}" for name in names]
+    for name, write in WRITES.items():
+        with files_of_at_most(10_000), pytest.raises(OSError, match="File too large") as caught:
+            write(tmp_path / name)
+        assert (caught.value.filename, caught.value.errno) == (str(tmp_path / name), errno.EFBIG)
     assert [path.name for path in tmp_path.iterdir()] == ["journal.jsonl"], "a torn line is cut off when it is read"
 
 

@@ -114,8 +114,8 @@ def equally(take: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("count", "recipe"),
     [
-        (32, {"batch_size": 8}),
-        (30, {"batch_size": 8, "label_smoothing": 0.1}),  # batches of 8 and 7
+        pytest.param(32, {"batch_size": 8}, marks=pytest.mark.slow),
+        pytest.param(30, {"batch_size": 8, "label_smoothing": 0.1}, marks=pytest.mark.slow),  # batches of 8 and 7
         (35, {"batch_size": 7, "epochs": 4, "clip_norm": 0.5, "ema_decay": 0.9}),  # 4 and 3 images in each
         (35, {"batch_size": 7, "epochs": 4, "micro_batch_size": 4}),  # two passes over 4 images, 2 and 1 over 3
     ],
@@ -154,10 +154,21 @@ def collectives(count: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
-def test_parts_are_disjoint_and_all_of_it_and_sums_and_rows_are_the_same_everywhere(count: int, tmp_path: Path) -> None:
+def of_each(work: Callable[[int], Any], counts: tuple[int, ...]) -> list[Any]:
+    """What `work` returns for each count: one group of processes for all."""
+    return [work(count) for count in counts]
+
+
+def test_parts_are_disjoint_and_all_of_it_and_sums_and_rows_are_the_same_everywhere(tmp_path: Path) -> None:
+    counts = (0, 1, 2, 3, 7)
+    members = together(of_each, collectives, counts, folder=tmp_path, processes=3)
+    for count, *found in zip(counts, *members, strict=True):
+        check_parts(count, found)
+
+
+def check_parts(count: int, found: list[dict[str, Any]]) -> None:
+    """`found`: by process."""
     rows = torch.arange(count * 2.0).view(count, 2)
-    found = together(collectives, count, folder=tmp_path, processes=3)
     assert torch.equal(torch.cat([part["own"] for part in found]), rows)
     lengths = [len(part["own"]) for part in found]
     assert max(lengths) - min(lengths) <= 1
@@ -189,15 +200,15 @@ def predictions(count: int) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("count", [1, 2, 21])
-def test_predictions_hold_every_image_once_in_stored_order(count: int, tmp_path: Path) -> None:
-    one = predictions(count)
-    first, second = together(predictions, count, folder=tmp_path)
-    assert {name: len(rows) for name, rows in first.items()} == dict.fromkeys(one, count)
-    assert torch.equal(first["pixels"], one["pixels"])
-    assert torch.equal(first["features"], one["features"])
-    torch.testing.assert_close(first["network"], one["network"], atol=1e-6, rtol=0)
-    assert same_state(first, second)
+def test_predictions_hold_every_image_once_in_stored_order(tmp_path: Path) -> None:
+    counts = (1, 2, 21)
+    for count, first, second in zip(counts, *together(of_each, predictions, counts, folder=tmp_path), strict=True):
+        one = predictions(count)
+        assert {name: len(rows) for name, rows in first.items()} == dict.fromkeys(one, count)
+        assert torch.equal(first["pixels"], one["pixels"])
+        assert torch.equal(first["features"], one["features"])
+        torch.testing.assert_close(first["network"], one["network"], atol=1e-6, rtol=0)
+        assert same_state(first, second)
 
 
 def states_of_an_epoch() -> list[dict[str, Tensor]]:
@@ -253,7 +264,11 @@ def whole_run(folder: Path, dying: tuple[int, ...] = (), last: int = 0) -> dict[
     return results | {"begun": begun, "steps": steps}
 
 
-@pytest.mark.parametrize("dying", [(0, 1), (1,), (0,)], ids=["both", "the second", "the leader"])
+@pytest.mark.parametrize(
+    "dying",
+    [pytest.param((0, 1), marks=pytest.mark.slow), pytest.param((1,), marks=pytest.mark.slow), (0,)],
+    ids=["both", "the second", "the leader"],
+)
 def test_a_kill_ends_all_and_the_next_start_ends_with_the_same_bytes(dying: tuple[int, ...], tmp_path: Path) -> None:
     """Who is left meets an error instead of waiting for the dead; torchrun names rank and signal (test_torchrun.py)."""
     folders = [tmp_path / name for name in ("undisturbed", "killed")]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -49,12 +49,23 @@ def test_a_larger_limit_and_a_larger_fraction_add_images_and_take_none_away() ->
         assert all(small < large for small, large in pairwise(kept))
 
 
-@given(
-    counts=st.lists(st.integers(2, 40), min_size=2, max_size=8),
-    fraction=st.floats(0.001, 0.999),
-    limit=st.integers(2, 300),
-    seed=st.integers(0, 2**32 - 1),
-)
+COUNTS = {
+    "counts": st.lists(st.integers(2, 40), min_size=2, max_size=8),
+    "fraction": st.floats(0.001, 0.999),
+    "limit": st.integers(2, 300),
+    "seed": st.integers(0, 2**32 - 1),
+}
+ORDERS = {"counts": st.lists(st.integers(5, 60), min_size=2, max_size=6), "seed": st.integers(0, 1000)}
+SCENES = {
+    "scenes": st.lists(st.tuples(st.integers(0, 2), st.integers(1, 12)), min_size=9, max_size=60),
+    "fraction": st.floats(0.02, 0.6),
+    "seed": st.integers(0, 1000),
+}
+FEW = settings(max_examples=25)  # of the fast tests; the slow ones draw as many as Hypothesis does by default
+
+
+@FEW
+@given(**COUNTS)
 def test_every_class_is_in_every_split_and_the_counts_are_exact(
     counts: list[int], fraction: float, limit: int, seed: int
 ) -> None:
@@ -71,7 +82,8 @@ def test_every_class_is_in_every_split_and_the_counts_are_exact(
     assert torch.bincount(labels[limited["train"]], minlength=len(counts)).min() >= 1
 
 
-@given(counts=st.lists(st.integers(5, 60), min_size=2, max_size=6), seed=st.integers(0, 1000))
+@FEW
+@given(**ORDERS)
 def test_every_beginning_of_a_stratified_order_holds_the_classes_in_proportion(counts: list[int], seed: int) -> None:
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     order = splitting.stratified_order(labels, seed)
@@ -92,11 +104,8 @@ def test_a_val_of_its_own_is_kept_whole_and_nothing_is_held_out() -> None:
     }
 
 
-@given(
-    scenes=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 12)), min_size=9, max_size=60),
-    fraction=st.floats(0.02, 0.6),
-    seed=st.integers(0, 1000),
-)
+@FEW
+@given(**SCENES)
 def test_scenes_are_never_divided_and_the_test_is_as_large_as_they_allow(
     scenes: list[tuple[int, int]], fraction: float, seed: int
 ) -> None:
@@ -106,8 +115,8 @@ def test_scenes_are_never_divided_and_the_test_is_as_large_as_they_allow(
     numbers = torch.tensor([number for number, (_, size) in enumerate(scenes) for _ in range(size)])
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     labels, numbers = labels[order], numbers[order]
-    settings = dataset(test_fraction=fraction, split_seed=seed)
-    chosen = splitting.choose({splitting.UNSPLIT: labels}, CLASSES[:3], settings, numbers)
+    own = dataset(test_fraction=fraction, split_seed=seed)
+    chosen = splitting.choose({splitting.UNSPLIT: labels}, CLASSES[:3], own, numbers)
     rows = [chosen[name][1] for name in ("train", "val", "test")]
     assert torch.equal(torch.cat(rows).sort().values, torch.arange(len(labels)))
     sides = [set(numbers[some].tolist()) for some in rows]
@@ -169,3 +178,16 @@ def test_duplicates_are_counted_within_and_across_splits() -> None:
         "across": {"train_val": 1, "train_test": 3, "val_test": 2},
         "classes": 2,
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("test", "drawn"),
+    [
+        (test_every_class_is_in_every_split_and_the_counts_are_exact, COUNTS),
+        (test_every_beginning_of_a_stratified_order_holds_the_classes_in_proportion, ORDERS),
+        (test_scenes_are_never_divided_and_the_test_is_as_large_as_they_allow, SCENES),
+    ],
+)
+def test_a_hundred_draws_do_as_a_few(test: Any, drawn: dict[str, st.SearchStrategy[Any]]) -> None:
+    given(**drawn)(test.hypothesis.inner_test)()

@@ -44,7 +44,13 @@ def test_pooling_finds_in_nearly_all_studies_what_pairs_alone_find_in_a_quarter(
 
 @pytest.mark.parametrize(
     ("deviations", "wrong"),
-    [({}, 0.05), ({"depth": 1.5}, 0.05), ({"depth": 2}, 0.06), ({"baseline": 2}, 0.06), ({"compound": 0.3}, 0.05)],
+    [
+        ({}, 0.05),
+        pytest.param({"depth": 1.5}, 0.05, marks=pytest.mark.slow),
+        ({"depth": 2}, 0.06),
+        pytest.param({"baseline": 2}, 0.06, marks=pytest.mark.slow),
+        pytest.param({"compound": 0.3}, 0.05, marks=pytest.mark.slow),
+    ],
     ids=["equal", "one at 1.5", "one at 2", "the baseline at 2", "one at 0.3"],
 )
 def test_where_no_arm_differs_hardly_a_study_in_twenty_says_so_even_if_one_arm_varies_twice_as_much(deviations, wrong):

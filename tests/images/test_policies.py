@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 import pytest
@@ -85,8 +86,18 @@ def test_the_sub_policies_are_the_published_ones() -> None:
     assert len(set(wide)) == 11 * 31 + 3, "each magnitude once, and three operations have none"
 
 
-@pytest.mark.parametrize("pictures", PICTURES)
-@pytest.mark.parametrize("name", ON_COLOUR)
+FEW = ("noise", "one level")  # for operations of many magnitudes
+
+
+@pytest.mark.parametrize(
+    ("name", "pictures"),
+    [
+        pytest.param(
+            name, pictures, marks=[pytest.mark.slow] * (pictures not in FEW and len(every_magnitude(name)) > 1)
+        )
+        for name, pictures in product(ON_COLOUR, PICTURES)
+    ],
+)
 def test_an_operation_on_colour_is_torchvisions_and_pillows_at_every_magnitude(name: str, pictures: str) -> None:
     """Where the exact result is a whole level, their rounding errors decide whether it is one less."""
     images, level = PICTURES[pictures], 1 if name in (*COLOURS, "AutoContrast") else 0

@@ -38,7 +38,12 @@ def test_every_published_backbone_of_the_parameters_is_in_the_table_below() -> N
     assert set(BACKBONES) == {PICO, *PUBLISHED, *lite.RESOLUTIONS}
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+KINDS = ("efficientnet_b0", "resnet18", "densenet201")  # the others: more of the same layers
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in KINDS)) for name in PUBLISHED]
+)
 def test_a_backbone_is_the_published_network_without_its_classifier(name: str) -> None:
     width, resolution = PUBLISHED[name]
     meta = torchvision.models.get_model_weights(name).DEFAULT.meta

@@ -26,7 +26,7 @@ PUBLISHED = {
 EXPANSIONS, STRIDES, LAYERS = (1, 6, 6, 6, 6, 6, 6), (1, 2, 2, 2, 1, 2, 1), (1, 2, 2, 3, 3, 4, 1)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != LITE0)) for name in PUBLISHED])
 def test_parameters_and_multiply_adds_are_those_of_the_authors(name: str) -> None:
     parameters, millions = PUBLISHED[name]
     with torch.device("meta"):

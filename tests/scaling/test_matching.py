@@ -158,7 +158,9 @@ def test_what_the_coefficients_do_not_scale_stays_where_it_costs_too_much_or_too
     assert plan.width != pytest.approx(1.2**plan.phi, rel=0.05)
 
 
-@pytest.mark.parametrize(("base", "budget"), [("efficientnet_b0", 4.0), ("efficientnet_pico", 4.03)])
+@pytest.mark.parametrize(
+    ("base", "budget"), [("efficientnet_b0", 4.0), pytest.param("efficientnet_pico", 4.03, marks=pytest.mark.slow)]
+)
 def test_built_networks_cost_what_the_plan_says(base: Base, budget: float) -> None:
     """Counted by thop on every arm's network."""
     scaling = study(64, base=base)

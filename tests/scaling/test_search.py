@@ -86,7 +86,13 @@ def test_a_candidate_is_trained_from_scratch_at_its_resolution_and_judged_at_its
     assert len({score["val_loss"] for score in undisturbed[0]}) == 3
 
 
-@pytest.mark.parametrize("killed_after", [1, STEPS, 2 * STEPS, 2 * STEPS + 2, 4 * STEPS + 1, 6 * STEPS])
+@pytest.mark.parametrize(
+    "killed_after",
+    [
+        *(2 * STEPS, 2 * STEPS + 2),
+        *(pytest.param(number, marks=pytest.mark.slow) for number in (1, STEPS, 4 * STEPS + 1, 6 * STEPS)),
+    ],
+)
 def test_a_search_that_was_killed_goes_on_to_the_same_bytes(
     undisturbed: tuple[list[dict[str, float]], bytes], tmp_path: Path, killed_after: int
 ) -> None:

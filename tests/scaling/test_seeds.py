@@ -134,7 +134,10 @@ def test_a_finished_seed_is_loaded_and_not_trained_again(undisturbed: dict[int, 
     assert equal(runs(tmp_path, UNBUILT).run(killer(1)), undisturbed)
 
 
-@pytest.mark.parametrize("killed_after", [1, STEPS, STEPS + 2, 2 * STEPS, 2 * STEPS + 1, 4 * STEPS])
+@pytest.mark.parametrize(
+    "killed_after",
+    [STEPS + 2, 2 * STEPS + 1, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, STEPS, 2 * STEPS, 4 * STEPS))],
+)
 def test_a_run_killed_within_a_seed_goes_on_to_the_same_bits(
     undisturbed: dict[int, SeedResult], tmp_path: Path, killed_after: int
 ) -> None:

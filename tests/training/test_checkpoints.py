@@ -1,17 +1,14 @@
 """Checkpoints: the last good state survives whatever happens to the newest file."""
 
 import os
-import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from src.interface import console
 from src.training.checkpoints import Checkpoints
-
-ROOT = Path(__file__).parents[2]
+from tests.builders.small import files_of_at_most
 
 
 def state(number: int) -> dict[str, object]:
@@ -69,21 +66,10 @@ def test_all_files_damaged_is_a_fresh_start(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_line_and_leaves_the_last_state(tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk: both make a write fail half-way, through the same code."""
     before = written(tmp_path, 2)
-    script = (
-        "import torch; from pathlib import Path\n"
-        "from src.interface import console; from src.training.checkpoints import Checkpoints\n"
-        f"kept = Checkpoints(Path({str(tmp_path)!r}))\n"
-        "console.run(lambda: kept.write({'images': 30, 'weights': torch.zeros(1_000_000)}))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
-    )
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    kept = Checkpoints(tmp_path)
+    with files_of_at_most(100_000), pytest.raises(OSError, match="checkpoint") as caught:
+        kept.write({"images": 30, "weights": torch.zeros(1_000_000)})
+    (line,) = console._message(caught.value).splitlines()
     assert line.endswith(f": {os.strerror(27)}")
     assert str(tmp_path / "checkpoint.00000003.") in line
     assert sorted(path for path in tmp_path.iterdir()) == before

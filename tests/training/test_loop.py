@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,21 @@ def run(
     return model.state_dict(), fitted
 
 
+@cache
+def undisturbed() -> tuple[dict[str, Tensor], Fitted | None]:
+    """What training without a kill and without checkpoints ends with, trained once."""
+    return run(None)
+
+
 @pytest.mark.parametrize("minutes", [0.0, 1e9], ids=["every step", "every epoch"])
-@pytest.mark.parametrize("killed_after", [1, STEPS - 1, STEPS, STEPS + 2, 3 * STEPS])
+@pytest.mark.parametrize(
+    "killed_after",
+    [STEPS, STEPS + 2, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, STEPS - 1, 3 * STEPS))],
+)
 def test_a_run_that_goes_on_ends_with_the_bits_of_an_undisturbed_one(
     tmp_path: Path, killed_after: int, minutes: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole, expected = run(None)
+    whole, expected = undisturbed()
     assert run(tmp_path, steps=killed_after, checkpoint_minutes=minutes)[1] is None
     weights, fitted = run(tmp_path, checkpoint_minutes=minutes)
     assert fitted is not None
@@ -84,7 +94,7 @@ def test_every_optimizer_and_the_scaler_of_float16_go_on_exactly(tmp_path: Path,
 def test_a_run_killed_again_and_again_ends_with_the_same_bits(tmp_path: Path) -> None:
     for _ in range(3 * STEPS):
         run(tmp_path, steps=2)
-    assert same_state(run(tmp_path)[0], run(None)[0])
+    assert same_state(run(tmp_path)[0], undisturbed()[0])
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +109,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_run_with_checkpoints_and_one_without_end_with_the_same_bits(tmp_path: Path) -> None:
-    assert same_state(run(tmp_path)[0], run(None)[0])
+    assert same_state(run(tmp_path)[0], undisturbed()[0])
 
 
 def test_a_recipe_takes_what_a_section_shares_with_it_and_what_is_said_beside_it() -> None:

@@ -43,7 +43,12 @@ def rates(model: nn.Module, groups: list[dict]) -> dict[str, float]:
     return {name: found[id(parameter)] for name, parameter in model.named_parameters()}
 
 
-@pytest.mark.parametrize("name", params.BACKBONES)
+KINDS = ("efficientnet_pico", "efficientnet_b0", "efficientnet_lite0", "resnet18", "densenet201")  # others: more layers
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in KINDS)) for name in params.BACKBONES]
+)
 def test_the_blocks_of_a_backbone_are_its_stages_and_hold_each_parameter_once(name: str) -> None:
     backbone = skeleton(name)
     found = blocks(backbone)
@@ -53,7 +58,11 @@ def test_the_blocks_of_a_backbone_are_its_stages_and_hold_each_parameter_once(na
 
 
 @pytest.mark.parametrize(
-    "name", ["efficientnet_pico", "efficientnet_b7", "efficientnet_lite0", "resnet50", "densenet201"]
+    "name",
+    [
+        *("efficientnet_pico", "efficientnet_lite0", "resnet50"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("efficientnet_b7", "densenet201")),
+    ],
 )
 def test_blocks_are_in_the_order_in_which_an_image_passes_them(name: str) -> None:
     backbone, seen = skeleton(name).eval(), []

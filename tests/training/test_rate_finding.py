@@ -165,7 +165,7 @@ def test_a_loss_that_is_not_finite_from_the_first_steps_on_is_an_error(count: in
         rate_finding.suggest(curve(*[2.0, 1.0][:count]))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_a_head_learns_at_the_suggested_rate_and_not_at_rates_far_from_it(seed: int) -> None:
     data, model = replace(features(40), seed=seed), head()
     rows = rate_finding.run(model, sgd(model), data, RECIPE, seed=0, low=1e-7, high=1e3, advance=quiet)

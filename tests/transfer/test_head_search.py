@@ -78,7 +78,10 @@ def undisturbed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return request.param, journal.read_bytes()
 
 
-@pytest.mark.parametrize(("kept", "torn"), [(0, 0), (1, 40), (5, 0), (11, 1), (12, 300), (13, 0)])
+@pytest.mark.parametrize(
+    ("kept", "torn"),
+    [(11, 1), (13, 0), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((0, 0), (1, 40), (5, 0), (12, 300)))],
+)
 def test_a_search_that_was_killed_goes_on_to_the_same_bytes(
     undisturbed: tuple[str, bytes], tmp_path: Path, kept: int, torn: int
 ) -> None:

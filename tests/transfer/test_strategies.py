@@ -55,7 +55,7 @@ def train(model: nn.Sequential, epochs: int, **settings: Any) -> list[dict[str, 
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize(("unfreeze_every", "epochs"), [(1, 10), (3, 7)])
+@pytest.mark.parametrize(("unfreeze_every", "epochs"), [pytest.param(1, 10, marks=pytest.mark.slow), (3, 7)])
 def test_a_block_keeps_its_bits_until_its_epoch_and_moves_from_then_on(
     optimizer: str, unfreeze_every: int, epochs: int
 ) -> None:
