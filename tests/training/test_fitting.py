@@ -101,7 +101,9 @@ def test_training_accuracy_counts_the_answers_given_while_training() -> None:
     assert fitted.curve[0]["train_accuracy"] == right / 24
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])
+@pytest.mark.parametrize(
+    "optimizer", ["adamw", "rmsprop", *(pytest.param(name, marks=pytest.mark.slow) for name in ("adam", "sgd"))]
+)
 def test_a_network_learns_32_noise_images_by_heart(optimizer: str) -> None:
     data = images(32)
     rate = {"sgd": 0.02, "rmsprop": 0.02}.get(optimizer, 0.005)
