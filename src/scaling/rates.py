@@ -4,7 +4,7 @@ One rate for all arms, found for none, suits some of them by luck. The range tes
 the rates AROUND it then train for EPOCHS each, and validation chooses. N images.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,6 @@ LOW, HIGH = 1e-5, 1.0  # its ends
 FOUND = "rate.json"  # so that a stage that was killed keeps its rate
 
 
-def quiet(_images: int) -> None:
-    """Progress counts the images of the study itself."""
-
-
 def settled(
     settings: Scaling, model: Model, splits: Mapping[str, ImageBatches], *, seed: int, folder: Path, label: str
 ) -> Scaling:
@@ -50,7 +46,9 @@ def settled(
     known = artifacts.read_json(path) if distributed.leads() and path.is_file() else None
     found: dict[str, Any] | None = distributed.from_leader(known)
     if found is None:
-        found = find(settings, model, splits, seed=seed)
+        tried = STEPS * settings.batch_size + len(AROUND) * EPOCHS * len(splits["train"].labels)
+        with console.progress(tried, "images", f"{label}, learning rate") as bar:
+            found = find(settings, model, splits, seed=seed, advance=bar.advance)
         if distributed.leads():
             artifacts.write_json(found, path)
         tries = ", ".join(f"{rate} {100 * accuracy:.1f} %" for rate, accuracy in found["tried"].items())
@@ -58,8 +56,18 @@ def settled(
     return replace(settings, learning_rate=found["learning_rate"])
 
 
-def find(settings: Scaling, model: Model, splits: Mapping[str, ImageBatches], *, seed: int) -> dict[str, Any]:
+def find(
+    settings: Scaling,
+    model: Model,
+    splits: Mapping[str, ImageBatches],
+    *,
+    seed: int,
+    advance: Callable[[int], None],
+) -> dict[str, Any]:
     """learning_rate, and the validation accuracy (fraction) of each that was `tried`, but of those that diverged.
+
+    Args:
+        advance: told how many images were trained on.
 
     Raises:
         ValueError: no rate lets the loss fall.
@@ -70,7 +78,7 @@ def find(settings: Scaling, model: Model, splits: Mapping[str, ImageBatches], *,
     recipe = Recipe.of(settings, epochs=EPOCHS)
     try:
         rows = rate_finding.run(
-            network, optimizer, train, recipe, seed=seed, low=LOW, high=HIGH, steps=STEPS, advance=quiet
+            network, optimizer, train, recipe, seed=seed, low=LOW, high=HIGH, steps=STEPS, advance=advance
         )
         middle = rate_finding.suggest(rows)
     except ValueError as error:
@@ -85,7 +93,7 @@ def find(settings: Scaling, model: Model, splits: Mapping[str, ImageBatches], *,
                 val,
                 replace(settings, learning_rate=rate),
                 epochs=EPOCHS,
-                session=Session(seed=seed, advance=quiet),
+                session=Session(seed=seed, advance=advance),
             ).scores
         except FloatingPointError:
             continue  # too high

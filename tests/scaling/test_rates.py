@@ -1,12 +1,16 @@
 """`scaling.learning_rate: auto`: a rate of each network's own, chosen on validation, and kept through a kill."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from torch import nn
 
+from src.interface import console
 from src.scaling import rates, training
 from src.scaling.networks import Model
 from src.training import rate_finding
@@ -51,6 +55,22 @@ def test_validation_chooses_among_the_rates_about_the_one_where_the_loss_falls_f
         scores[rate] = (fitted.scores["accuracy"], -fitted.scores["loss"])
     assert found == replace(SETTINGS, learning_rate=max(scores, key=scores.__getitem__))
     assert f"learning rate {found.learning_rate:g}, by validation (0.003 " in capsys.readouterr().out
+
+
+def test_how_far_the_tries_are_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+
+    @contextmanager
+    def progress(*said: Any) -> Iterator[SimpleNamespace]:
+        shown.append(said)
+        yield SimpleNamespace(advance=shown.append)
+
+    monkeypatch.setattr(console, "progress", progress)
+    settled(tmp_path)
+    (total, unit, label), *done = shown
+    assert (unit, label) == ("images", "scaling_ablation@x, learning rate")
+    assert total == rates.STEPS * 16 + 3 * 64
+    assert 3 * 64 < sum(done) <= total, "the range test ends early where the loss explodes"
 
 
 def test_the_range_test_and_the_tries_find_a_rate_that_learns(tmp_path: Path) -> None:
