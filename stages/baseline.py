@@ -20,6 +20,7 @@ def main() -> None:
             "test": FeatureBatches.load("data/features/test.pt", device, seed=cfg.seed),
         }
         noted.settle()
+        run.given(noted.identity()["files"])
         labels = {name: split.labels for name, split in splits.items()}
         logits = baselines.classify(splits, neighbours=cfg.baseline.neighbours, seed=cfg.seed)
         scores = baselines.evaluate(splits, logits, head_seeds=cfg.baseline.head_seeds, seed=cfg.seed)
@@ -27,7 +28,7 @@ def main() -> None:
         with artifacts.together(noted.confirm):
             artifacts.save(predictions, "data/predictions/baseline.pt")
             artifacts.write_json(scores, "metrics/baseline.json")
-            run.metrics(scores)
+            run.metrics(scores, **{name: len(of_split) for name, of_split in labels.items()})
             record.note(**devices.describe(device))
             artifacts.write_json(record.values(), "data/runs/baseline.json")
     console.answer("baseline", f"{100 * scores['test']['nearest_neighbours']:.1f} % on test by nearest neighbours")

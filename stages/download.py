@@ -23,6 +23,7 @@ def main() -> None:
             artifacts.write_json(found, "metrics/download.json")
             run.metrics(found)
             record.note(dataset=cfg.dataset.name, source=loaded.source, source_sha256=loaded.source_sha256)
+            run.dataset(record.record().facts, found)
             record.note(skipped=loaded.skipped, copies=loaded.copies)
             artifacts.write_json(record.values(), "data/runs/download.json")
     images = ", ".join(f"{found[split]['images']} {split}" for split in splits.SPLITS)

@@ -18,7 +18,7 @@ SECONDS = 5.0  # between two looks at whether something was edited
 def main() -> None:
     noted = given.of("extract_features")
     cfg, record = params.parse(noted.content), Recorder("extract_features", noted.sections)
-    with tracking.stage(record, cfg):
+    with tracking.stage(record, cfg) as run:
         device = devices.choose(deterministic=cfg.deterministic)
         backbone = backbones.load_backbone(cfg.backbone, seed=cfg.seed)
         network = features.freeze(backbone.network).to(device)
@@ -32,6 +32,7 @@ def main() -> None:
         total = sum((1 + views) * len(images.labels) for images, _, views in plan)
         record.note(**devices.describe(device), **backbones.describe(cfg.backbone), resolution=backbone.view.resolution)
         noted.settle()
+        run.given(noted.identity()["files"])
         start = time.perf_counter()
         with artifacts.together(noted.confirm):
             with console.progress(total, "images", "extract_features") as bar:

@@ -35,6 +35,7 @@ def main() -> None:
         network = finetuning.assemble(backbone, best, weights, cfg.finetune, classes=len(classes), seed=cfg.seed)
         network = finetuning.synchronise_batch_norm(network.to(device), cfg.finetune, device)
         noted.settle()
+        run.given(noted.identity()["files"])
         with held("finetune", noted.identity(weights_file(cfg.backbone)), device) as folder:
             checkpoints = Checkpoints(folder)
             total = cfg.finetune.epochs * len(splits["train"].labels)
@@ -48,7 +49,7 @@ def main() -> None:
                     session=Session(
                         seed=cfg.seed,
                         advance=bar.advance,
-                        on_epoch=noted.watching(console.epoch_line("finetune", cfg.finetune.epochs)),
+                        on_epoch=noted.watching(run.live(console.epoch_line("finetune", cfg.finetune.epochs))),
                         checkpoints=checkpoints,
                     ),
                 )
@@ -64,7 +65,7 @@ def main() -> None:
                     artifacts.write_json(scores, "metrics/finetune.json")
                     artifacts.write_csv(fitted.curve, "plots/finetune/curves.csv")
                     run.curve(fitted.curve)
-                    run.metrics(scores)
+                    run.metrics(scores, **{name: len(split.labels) for name, split in splits.items()})
                     record.note(**devices.describe(device), **backbones.describe(cfg.backbone), **fitted.machine)
                     record.note(resolution=view.resolution)
                     artifacts.write_json(record.values(), "data/runs/finetune.json")

@@ -80,8 +80,9 @@ def main() -> None:
             confusion = partial(answers.confusion_rows, study.answers)
             artifacts.write_csv(confusion("frozen"), "plots/report/confusion_frozen.csv")
             artifacts.write_csv(confusion("finetuned"), "plots/report/confusion_finetuned.csv")
-            run.metrics(study.metrics)
             artifacts.write_json(record.values(), "reports/run.json")
+        run.dataset(study.records["download"].facts, study.metrics["download"])
+        run.whole(study.metrics, "reports", {"predictions/test.csv": answers.test_csv(study.answers)})
     console.say(f"report: {page.answer}")
     console.answer("report", "the page is reports/report.html")
 

@@ -38,6 +38,7 @@ def main() -> None:
         )
         splits = {split: load(images) for split, images in stored.items()}
         noted.settle()
+        run.given(noted.identity()["files"])
         with held(label, noted.identity(), device) as at:
             seed = cfg.scaling_ablation.seeds[0]
             settings = rates.settled(settings, model, splits, seed=seed, folder=at, label=label)
@@ -50,7 +51,7 @@ def main() -> None:
                 seeds=cfg.scaling_ablation.seeds,
                 folder=at,
                 label=label,
-                on_epoch=noted.watch,
+                on_epoch=noted.watching(run.live()),
             )
             with console.progress(runs.images, "images", label, start=runs.done) as bar:
                 results = runs.run(bar.advance)
@@ -64,9 +65,11 @@ def main() -> None:
                     artifacts.save(predictions, PREDICTIONS.format(arm=name))
                     artifacts.write_json(found, METRICS.format(arm=name))
                     artifacts.write_csv(seeds.curve_rows(results), CURVES.format(arm=name))
-                    run.metrics(found)
+                    images = {split: len(labels[split]) for split in labels}
+                    run.metrics(found, **images)
                     for seed, result in results.items():
-                        run.trial(seed, {"seed": seed}, {"best_epoch": result.best_epoch}, result.curve)
+                        own = seeds.scores(result, labels)
+                        run.trial("seed", seed, {"seed": seed}, own, result.curve, **images)
                     record.note(**devices.describe(device), **seeds.describe(results, runs.images_per_seed))
                     measure = partial(speed.measure, classes=len(classes), device=device, precision=settings.precision)
                     record.note(**measure(network, model.resolution, batch_size=settings.batch_size))

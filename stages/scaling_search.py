@@ -28,6 +28,7 @@ def main() -> None:
         models = search.models(candidates, cfg.scaling, classes=classes)
         rows = search.table(candidates, models)
         noted.settle()
+        run.given(noted.identity()["files"])
         with resuming.held("scaling_search", noted.identity(), device) as folder:
             if cfg.scaling_search.epochs:
                 base = networks.baseline(cfg.scaling, classes=classes)  # whose rate all candidates take
@@ -43,7 +44,7 @@ def main() -> None:
                         settings,
                         epochs=cfg.scaling_search.epochs,
                         folder=folder,
-                        session=Session(seed=cfg.seed, advance=bar.advance, on_epoch=noted.watch),
+                        session=Session(seed=cfg.seed, advance=bar.advance, on_epoch=noted.watching(run.live())),
                     )
                 rows = [row | score for row, score in zip(rows, scores, strict=True)]
             images, chance = len(splits["val"].labels), search.chance(splits)
@@ -54,8 +55,10 @@ def main() -> None:
                 artifacts.write_json(summary, "metrics/scaling_search.json")
                 artifacts.write_csv(rows, "plots/scaling_search/candidates.csv")
                 for number, row in enumerate(rows):
-                    run.trial(number, {name: row.pop(name) for name in ("alpha", "beta", "gamma")}, row)
-                run.metrics(summary)
+                    factors = {name: row.pop(name) for name in ("alpha", "beta", "gamma")}
+                    val = {key.removeprefix("val_"): row.pop(key) for key in [*row] if key.startswith("val_")}
+                    run.trial("candidate", number, factors, row | {"val": val}, val=images)
+                run.metrics(summary, val=images)
                 record.note(**devices.describe(device))
                 artifacts.write_json(record.values(), "data/runs/scaling_search.json")
     coefficients = ", ".join(f"{name} {found[name]:g}" for name in ("alpha", "beta", "gamma"))

@@ -26,6 +26,7 @@ def main() -> None:
         }
         classes, best = splits["train"].classes, Head(**artifacts.read_json("models/best_head.json"))
         noted.settle()
+        run.given(noted.identity()["files"])
         with resuming.held("train_frozen", noted.identity(), device) as folder:
             checkpoints = Checkpoints(folder)
             total = cfg.train_frozen.epochs * len(splits["train"].labels)
@@ -39,7 +40,7 @@ def main() -> None:
                     session=Session(
                         seed=cfg.seed,
                         advance=bar.advance,
-                        on_epoch=noted.watching(console.epoch_line("train_frozen", cfg.train_frozen.epochs)),
+                        on_epoch=noted.watching(run.live(console.epoch_line("train_frozen", cfg.train_frozen.epochs))),
                         checkpoints=checkpoints,
                     ),
                 )
@@ -52,7 +53,7 @@ def main() -> None:
                 artifacts.write_json(scores, "metrics/train_frozen.json")
                 artifacts.write_csv(fitted.curve, "plots/train_frozen/curves.csv")
                 run.curve(fitted.curve)
-                run.metrics(scores)
+                run.metrics(scores, **{name: len(split.labels) for name, split in splits.items()})
                 record.note(**devices.describe(device), **fitted.machine)
                 artifacts.write_json(record.values(), "data/runs/train_frozen.json")
     kept = f"epoch {fitted.best_epoch} kept"

@@ -20,6 +20,7 @@ def main() -> None:
         train = FeatureBatches.load("data/features/train.pt", device, seed=cfg.seed)
         val = FeatureBatches.load("data/features/val.pt", device, seed=cfg.seed)
         noted.settle()
+        run.given(noted.identity()["files"])
         with resuming.held("tune_head", noted.identity(), device) as folder:
             journal = folder / "trials.jsonl"
             images_per_trial = cfg.tune_head.epochs * len(train.labels)
@@ -32,7 +33,7 @@ def main() -> None:
                     train,
                     val,
                     journal=journal,
-                    session=Session(seed=cfg.seed, advance=bar.advance, on_epoch=noted.watch),
+                    session=Session(seed=cfg.seed, advance=bar.advance, on_epoch=noted.watching(run.live())),
                 )
             best = head_search.best_of(trials)
             shares = head_search.importances(cfg.tune_head, trials, seed=cfg.seed)
@@ -50,9 +51,10 @@ def main() -> None:
                     [{"parameter": k, "importance": v} for k, v in shares.items()], "plots/tune_head/importances.csv"
                 )
                 for trial in trials:
-                    scores = {"val_accuracy": trial.val_accuracy, "val_loss": trial.val_loss}
-                    run.trial(trial.trial, asdict(trial.head), scores, trial.curve)
-                run.metrics(found)
+                    scores = {"accuracy": trial.val_accuracy, "loss": trial.val_loss}
+                    own = {"val": scores, "best_epoch": trial.best_epoch}
+                    run.trial("trial", trial.trial, asdict(trial.head), own, trial.curve, val=len(val.labels))
+                run.metrics(found, val=len(val.labels))
                 record.note(**devices.describe(device))
                 artifacts.write_json(record.values(), "data/runs/tune_head.json")
     kept = f"trial {best.trial} kept of {len(trials)}"

@@ -99,6 +99,14 @@ def confusion_rows(answers: Answers, method: str) -> pd.DataFrame:
     return pd.DataFrame({"actual": names[test["actual"]], "predicted": names[test[method]]})
 
 
+def test_csv(answers: Answers) -> str:
+    """The predictions on test as CSV: a row per image with its index, its class, and the one that each method named."""
+    names, test = np.array(answers.classes, dtype=object), answers.test
+    methods = [column for column in test.columns if column not in ("split", "index", "actual")]
+    named = {name: names[test[name]] for name in ("actual", *methods)}
+    return pd.DataFrame({"index": test["index"], **named}).to_csv(index=False, lineterminator="\n")
+
+
 def confused_pairs(answers: Answers, methods: Sequence[str], limit: int) -> pd.DataFrame:
     """The pairs of classes that the last of `methods` confuses most on test, beside what the others do there.
 

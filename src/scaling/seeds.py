@@ -53,7 +53,7 @@ class SeedRuns:
     Attributes:
         splits: train, val and test, for the model's resolution; their own seeds are not used.
         label: of progress.
-        on_epoch: given the row of each epoch's curve, after its line was said.
+        on_epoch: given the row of each epoch's curve, and in it the seed, after its line was said.
     """
 
     model: Model
@@ -103,7 +103,7 @@ class SeedRuns:
 
         def on_epoch(row: Row) -> None:
             line(row)
-            self.on_epoch(row)
+            self.on_epoch({"seed": seed} | row)
 
         try:
             fitted = fit(
@@ -144,6 +144,12 @@ def summarise(results: Mapping[int, SeedResult], labels: Mapping[str, Tensor]) -
     summary["test"]["loss"] = statistics.fmean(each["loss"] for each in scores["test"])
     near = statistics.fmean(epochs_to_near(result.curve) for result in results.values())
     return summary | {"epochs_to_95": near}
+
+
+def scores(result: SeedResult, labels: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Of one seed: accuracy (fraction) and loss (nats) on each split of `labels`, and its best epoch."""
+    of_splits = {split: score(result.logits[split], of.cpu()) for split, of in labels.items()}
+    return of_splits | {"best_epoch": result.best_epoch}
 
 
 def epochs_to_near(curve: Sequence[Mapping[str, Any]]) -> int:

@@ -9,11 +9,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import pytest
 
-from src.interface import tracking
+from src.interface import tracking, tracking_store
 from tests.interface.test_tracking import CURVE, config, record, work
 
 pytestmark = pytest.mark.services
@@ -21,41 +22,42 @@ pytestmark = pytest.mark.services
 SECONDS = 300.0  # until a server that does not answer has failed
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server that keeps its runs in a folder of its own."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    store = (
-        "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow.db",
-        "--default-artifact-root",
-        str(folder / "artifacts"),
-    )
-    command = (
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-        *store,
-    )
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + SECONDS
-    while not _answers(f"{address}/health"):
-        assert process.poll() is None, (folder / "log").read_text()
-        assert time.monotonic() < deadline, (folder / "log").read_text()
-        time.sleep(0.2)
-    yield address
-    os.killpg(process.pid, signal.SIGTERM)  # and its workers
-    process.wait(SECONDS)
+class Server:
+    """A server that keeps its runs in `folder`; started again, it has the same address and runs."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.folder, self.address = folder, f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        where = ("--host", "127.0.0.1", "--port", str(self.port), "--workers", "1")
+        store = ("--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db")
+        store += ("--artifacts-destination", str(self.folder / "artifacts"))
+        command = (sys.executable, "-m", "mlflow", "server", *where, *store)
+        with (self.folder / "log").open("a") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        deadline = time.monotonic() + SECONDS
+        while not _answers(f"{self.address}/health"):
+            assert self.process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < deadline, (self.folder / "log").read_text()
+            time.sleep(0.2)
+
+    def send(self, number: int) -> None:
+        os.killpg(self.process.pid, number)  # and its workers
+
+    def stop(self) -> None:
+        self.send(signal.SIGKILL)
+        self.process.wait(SECONDS)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    (tmp_path / "server").mkdir()
+    found = Server(tmp_path / "server")
+    yield found
+    found.stop()
 
 
 def _answers(address: str) -> bool:
@@ -66,26 +68,84 @@ def _answers(address: str) -> bool:
         return False
 
 
+def experiment(uri: str) -> list[Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    (found,) = client.search_experiments(filter_string="name = 'cifar10'")
+    return list(client.search_runs([found.experiment_id]))
+
+
 def test_a_stage_logs_to_a_server_what_it_would_log_to_a_file(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(tracking, "SECONDS", SECONDS)  # this is not about a slow server
+    monkeypatch.setattr(tracking_store, "SECONDS", SECONDS)  # this is not about a slow server
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/report.html").write_text("a page")
     found = []
-    for uri in (server, f"sqlite:///{tmp_path}/mlflow.db"):
+    for uri in (server.address, f"sqlite:///{tmp_path}/mlflow.db"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        with tracking.stage(record("finetune"), config()) as run:
+        with tracking.stage(record("report"), config()) as run:
             work(run)
-        client = MlflowClient(uri)
-        (experiment,) = client.search_experiments(filter_string="name = 'cifar10'")
-        runs = client.search_runs([experiment.experiment_id])
+            run.whole({}, "reports", {"predictions/test.csv": "index\n0\n"})
+        runs = experiment(uri)
         found.append(
             sorted((each.info.run_name, each.info.status, each.data.metrics, each.data.params) for each in runs)
         )
+        (whole,) = (each.info.run_id for each in runs if "mlflow.parentRunId" not in each.data.tags)
+        client = MlflowClient(uri)
+        names = {file.path for folder in ("reports", "predictions") for file in client.list_artifacts(whole, folder)}
+        assert names == {"reports/report.html", "predictions/test.csv"}
     assert found[0] == found[1]
-    assert len(found[0]) == 3
-    history = client.get_metric_history(runs[-1].info.run_id, "val_accuracy")
-    assert {point.value for point in history} >= {row["val_accuracy"] for row in CURVE}
+    assert len(found[0]) == 4
+    (trial,) = (each.info.run_id for each in runs if each.info.run_name.endswith("trial 01"))
+    history = client.get_metric_history(trial, "report/trial/epoch/val_accuracy")
+    assert {point.value for point in history} == {row["val_accuracy"] for row in CURVE}
+
+
+def test_a_server_that_hangs_and_is_started_again_misses_nothing_and_costs_one_warning(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    monkeypatch.setattr(tracking_store, "SECONDS", SECONDS)
+    monkeypatch.setattr(tracking_store, "RETRY", 1.0)
+    monkeypatch.setattr(tracking_store, "PACE", 0.1)
+
+    def heard(epochs: int) -> bool:
+        return any(each.data.metrics.get("finetune/epoch/loss") == epochs for each in experiment(server.address))
+
+    with tracking.stage(record("finetune"), config()) as run:
+        live = run.live()
+        live({"epoch": 1, "loss": 1.0})
+        while not heard(1):
+            time.sleep(0.2)
+        server.send(signal.SIGSTOP)
+        began = time.monotonic()
+        live({"epoch": 2, "loss": 2.0})
+        run.trial("trial", 0, {"a": 1}, {"val": {"accuracy": 0.5}})
+        assert time.monotonic() - began < 1, "a stage does not wait"
+        time.sleep(6)  # longer than an answer may take
+        server.send(signal.SIGCONT)
+        live({"epoch": 3, "loss": 3.0})
+        while not heard(3):
+            time.sleep(0.2)
+        server.stop()
+        live({"epoch": 4, "loss": 4.0})
+        time.sleep(2)
+        server.start()
+    runs = experiment(server.address)
+    status = sorted((each.info.run_name.partition(" ")[0], each.info.status) for each in runs)
+    assert status == [("finetune", "FINISHED"), ("finetune", "FINISHED"), ("workspace", "RUNNING")]
+    (stage,) = (each.info.run_id for each in runs if each.info.run_name == "finetune")
+    points = MlflowClient(server.address).get_metric_history(stage, "finetune/epoch/loss")
+    assert sorted((point.step, point.value) for point in points) == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]
+    [line] = capfd.readouterr().err.splitlines()
+    assert f"warning: MLflow at {server.address}: " in line

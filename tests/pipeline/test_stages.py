@@ -3,6 +3,8 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 import pytest
@@ -196,23 +198,80 @@ def test_plots_of_two_experiments_are_drawn_in_one_page(sample: Repository, gent
         assert name.replace("/", "_").replace(" ", "_") in page.replace("/", "_").replace(" ", "_")
 
 
-def test_two_experiments_have_one_complete_mlflow_run_each(sample: Repository, gentle: str) -> None:
+def tracked(sample: Repository) -> dict[str, Any]:
+    """Every MLflow run of the sample and what was tried after it, by name."""
     from mlflow import MlflowClient
 
-    assert gentle
     client = MlflowClient(f"sqlite:///{sample.folder / 'mlflow.db'}")
     (experiment,) = client.search_experiments(filter_string="name = 'digits'")
-    found = {run.info.run_name: run.data for run in client.search_runs([experiment.experiment_id], max_results=1000)}
-    for name in ("sample", "gentle"):
-        assert (
-            found[f"report {name}"].metrics["baseline.test.nearest_mean"]
-            == metrics(sample, "baseline")["test"]["nearest_mean"]
-        )
-        assert (
-            found[f"report {name}"].metrics["scaling_ablation.width.test.accuracy"]
-            == metrics(sample, "scaling_ablation@width")["test"]["accuracy"]
-        )
-    rates = [found[f"report {name}"].params["lr"] for name in ("sample", "gentle")]
+    found = client.search_runs([experiment.experiment_id], max_results=1000)
+    assert len({run.info.run_name for run in found}) == len(found)
+    return {run.info.run_name: run for run in found}
+
+
+def test_two_experiments_have_one_complete_mlflow_run_each(sample: Repository, gentle: str) -> None:
+    assert gentle
+    found = {name: run for name, run in tracked(sample).items() if "mlflow.parentRunId" not in run.data.tags}
+    assert set(found) == {"sample", "gentle"}
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    for run in found.values():
+        for stage in ("baseline", "scaling_ablation@width"):
+            for split, scores in metrics(sample, stage).items():
+                for name, value in scores.items() if isinstance(scores, dict) else ():
+                    assert run.data.metrics[f"{stage.replace('@', '/')}/{split}/{name}"] == value
+        assert [each.dataset.name for each in run.inputs.dataset_inputs] == ["digits"]
+        assert "dvc exp run -n " in run.data.tags["mlflow.note.content"]
+    assert len({run.inputs.dataset_inputs[0].dataset.digest for run in found.values()}) == 1
+    rates = [found[name].data.params["lr"] for name in ("sample", "gentle")]
     assert rates[0] != rates[1] == "0.001"
-    accuracies = [found[f"report {name}"].metrics["finetune.test.accuracy"] for name in ("sample", "gentle")]
+    accuracies = [found[name].data.metrics["finetune/test/accuracy"] for name in ("sample", "gentle")]
     assert accuracies[0] == metrics(sample, "finetune")["test"]["accuracy"] != accuracies[1]
+
+
+def test_stages_trials_arms_and_seeds_are_nested_below_the_mlflow_run_of_their_experiment(
+    sample: Repository, gentle: str
+) -> None:
+    assert gentle
+    found = tracked(sample)
+    parents = {name: run.data.tags.get("mlflow.parentRunId") for name, run in found.items()}
+    below = {
+        name: {child for child, parent in parents.items() if parent == run.info.run_id} for name, run in found.items()
+    }
+    assert below["sample"] == {f"{stage} sample" for stage in STAGES}
+    assert below["gentle"] == {"finetune gentle", "report gentle"}
+    assert below["tune_head sample"] == {f"tune_head sample trial {number:02d}" for number in range(4)}
+    for arm in ARMS:
+        stage = f"scaling_ablation@{arm} sample"
+        assert below[stage] == {f"{stage} seed {seed:02d}" for seed in (0, 1)}
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+
+
+def test_the_scores_of_mlflows_trials_are_those_of_trials_csv_and_epochs_have_times_of_their_own(
+    sample: Repository,
+) -> None:
+    from mlflow import MlflowClient
+
+    found, trials = tracked(sample), pd.read_csv(sample.folder / "plots/tune_head/trials.csv")
+    for row in trials.itertuples():
+        logged = found[f"tune_head sample trial {row.trial:02d}"].data.metrics
+        assert logged["tune_head/trial/val/accuracy"] == row.val_accuracy
+        assert (
+            logged["tune_head/trial/val/accuracy_low"] < row.val_accuracy <= logged["tune_head/trial/val/accuracy_high"]
+        )
+    client = MlflowClient(f"sqlite:///{sample.folder / 'mlflow.db'}")
+    stage = found["finetune sample"].info
+    curve = pd.read_csv(sample.folder / "plots/finetune/curves.csv")
+    points = client.get_metric_history(stage.run_id, "finetune/epoch/val_accuracy")
+    assert [(p.step, p.value) for p in points] == [*zip(curve.epoch, curve.val_accuracy, strict=True)]
+    times = [point.timestamp for point in points]
+    assert stage.start_time < times[0] < times[-1] < stage.end_time
+    assert times == sorted(set(times))
+
+
+def test_the_page_its_figures_and_the_predictions_are_artifacts_of_an_experiment(sample: Repository) -> None:
+    folder = Path(unquote(urlsplit(tracked(sample)["sample"].info.artifact_uri).path))
+    assert (folder / "reports/report.html").read_bytes() == (sample.folder / "reports/report.html").read_bytes()
+    assert {path.name for path in folder.glob("reports/*.svg")} == {p.name for p in sample.folder.glob("reports/*.svg")}
+    table = pd.read_csv(folder / "predictions/test.csv")
+    score = metrics(sample, "finetune")["test"]["accuracy"]
+    assert (table.actual == table.finetuned).mean() == score

@@ -67,9 +67,9 @@ def accuracy(repository: Repository, metrics: str = "finetune") -> float:
 
 
 def runs(repository: Repository) -> Counter[tuple[str, str]]:
-    """How many MLflow runs there are, by name and status."""
+    """How many MLflow runs of stages there are, by name and status."""
     database = sqlite3.connect(repository.folder / "mlflow.db")
-    found = Counter(database.execute("select name, status from runs").fetchall())
+    found = Counter(database.execute("select name, status from runs where name not like 'workspace%'").fetchall())
     database.close()
     return found
 

@@ -1,0 +1,204 @@
+"""Which experiment a stage belongs to, and the one run of MLflow that stands for it, with the stages nested below.
+
+A run that a kill left open is closed by the next start on the same machine: each carries the process that owns it.
+"""
+
+import hashlib
+import json
+import os
+import shlex
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from src.base import artifacts
+from src.interface import params
+from src.interface.tracking_names import overrides, settings
+from src.interface.tracking_store import Handle, Sender
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CODE = ("src", "stages", "dvc.yaml")  # whose uncommitted edits a commit does not name
+MANY = 1000  # runs of one answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What one `dvc exp run`, or one state of the workspace, is to MLflow.
+
+    Attributes:
+        key: tells it from all others; two that differ in it have a run each.
+        name: of its run: the DVC experiment's, or "workspace" and the commit.
+        group: the MLflow experiment that it is in, named after the dataset.
+        params: all values of params.yaml, as texts.
+        tags: of each of its runs.
+        note: Markdown: which experiment of DVC it is, and the command that reproduces it.
+    """
+
+    key: str
+    name: str
+    group: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    note: str
+
+
+def described(cfg: params.Params, name: str | None = None, revision: str | None = None) -> Experiment:
+    """The experiment `name` of DVC, based on the commit `revision`; by default what this process runs in."""
+    name, revision = name or os.environ.get("DVC_EXP_NAME"), revision or os.environ.get("DVC_EXP_BASELINE_REV")
+    head, values = _git("rev-parse", "HEAD"), settings(cfg)
+    commit = revision or head
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    place = f"{socket.gethostname()}:{artifacts.main_checkout()}"
+    tags = {"dvc_exp_name": name, "dvc_exp_baseline_rev": name and commit, "git_commit": head, "params_hash": digest}
+    tags |= {"mlflow.source.type": "LOCAL", "mlflow.source.git.commit": head}
+    return Experiment(
+        key=f"{name} on {commit}" if name else f"{place} at {commit} with {digest}",
+        name=name or f"workspace {commit[:7]}".strip(),
+        group=cfg.dataset.name,
+        params=values,
+        tags={key: value for key, value in tags.items() if value},
+        note=_note(cfg, name, commit),
+    )
+
+
+def _note(cfg: params.Params, name: str | None, commit: str) -> str:
+    what = f"DVC experiment `{name}`" if name else "A run of the workspace (`dvc repro`), no DVC experiment,"
+    lines = [f"{what} on revision `{commit or 'unknown'}`."]
+    try:
+        base = asdict(params.parse(_git("show", f"{commit}:params.yaml").encode()))
+    except ValueError:  # params.yaml as another version of this project had it, or no commit at all
+        base = None
+    if base is not None and commit:
+        changes = [f"-S {shlex.quote(change)}" for change in overrides(base, asdict(cfg))]
+        command = " ".join(["dvc exp run", *([f"-n {shlex.quote(name)}"] if name else []), *changes])
+        lines += ["Reproduce it:", f"```\ngit checkout {commit}\n{command}\n```"]
+    if name:
+        lines += [f"Bring back its values and results, where DVC still has them: `dvc exp apply {shlex.quote(name)}`"]
+    if commit and _git("status", "--porcelain", "--untracked-files=no", "--", *CODE):
+        lines += ["Edits of code that were not committed went into it."]
+    return "\n\n".join(lines)
+
+
+def _git(*command: str) -> str:
+    """What git says, or nothing where it says no."""
+    try:
+        whole = ["git", *command]
+        done = subprocess.run(whole, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603 - git's own words
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return ""
+    return done.stdout.strip()
+
+
+def own_tags() -> dict[str, str]:
+    """Of a run that this process makes and ends."""
+    return _owner(psutil.Process())
+
+
+def _owner(process: psutil.Process) -> dict[str, str]:
+    return {"host": socket.gethostname(), "owner": f"{process.pid} {process.create_time():.0f}"}
+
+
+def _starter() -> psutil.Process:
+    """DVC, which starts a stage and gives it DVC_STAGE; this process itself, where a person started it."""
+    process = psutil.Process()
+    try:
+        while "DVC_STAGE" in process.environ() and (parent := process.parent()):
+            process = parent
+    except psutil.Error:
+        return psutil.Process()
+    return process
+
+
+def _alive(tags: Mapping[str, str]) -> bool:
+    number, _, began = tags.get("owner", "").partition(" ")
+    try:
+        return bool(abs(psutil.Process(int(number)).create_time() - float(began)) < 2)
+    except (psutil.Error, ValueError):
+        return False
+
+
+def open_group(client: "MlflowClient", name: str, place: str | None) -> str:
+    """The id of the MLflow experiment `name`, which is made, or brought back from the bin, where necessary."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if not found:
+        try:
+            return client.create_experiment(name, place)
+        except MlflowException:
+            found = client.get_experiment_by_name(name)  # another process was faster
+            if not found:
+                raise
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def close_abandoned(client: "MlflowClient", group: str, key: str) -> None:
+    """End what processes of this machine left open that are no more: KILLED; the run `key` goes on instead."""
+    running = f"attributes.status = 'RUNNING' and tags.host = '{socket.gethostname()}'"
+    dead = [run for run in client.search_runs([group], running, max_results=MANY) if not _alive(run.data.tags)]
+    killed = {run.data.tags.get("mlflow.parentRunId"): run.data.tags.get("stage", "") for run in dead}
+    for run in dead:
+        tags, number = run.data.tags, run.info.run_id
+        if tags.get("experiment_key") == key:
+            continue
+        if number in killed:
+            client.set_tag(number, "ended_in", killed[number])
+        nested = "mlflow.parentRunId" in tags
+        client.set_terminated(number, "KILLED" if nested or number in killed else "FINISHED")
+
+
+def find_or_make(client: "MlflowClient", sender: Sender, group: str, of: Experiment, at: int) -> str:
+    """The id of the run of `of`, RUNNING, begun `at` (ms) if it is new; two processes that begin together get one.
+
+    A run of an experiment that DVC has replaced by another of its name keeps its results and loses its key.
+    """
+    lock = artifacts.locked(artifacts.main_checkout() / "mlflow.db.lock", wait=True) if sender.local else nullcontext()
+    owner = _owner(_starter())
+    with lock:
+        for run in _keyed(client, group, of.key):
+            number = run.info.run_id
+            if run.data.tags.get("params_hash") == of.tags["params_hash"]:
+                for key, value in (owner | {"ended_in": "", "mlflow.note.content": of.note}).items():
+                    client.set_tag(number, key, value)
+                client.update_run(number, status="RUNNING")
+                return str(number)
+            client.update_run(number, name=f"{run.info.run_name} (replaced)")
+            client.set_tag(number, "experiment_key", f"{of.key}, replaced {time.time():.0f}")
+        tags = {**of.tags, **owner, "experiment_key": of.key, "mlflow.source.name": "dvc.yaml"}
+        tags |= {"mlflow.note.content": of.note}
+        made = client.create_run(group, start_time=at, tags=tags, run_name=of.name).info.run_id
+        first = [run.info.run_id for run in _keyed(client, group, of.key)][:1] or [made]
+    if first != [made]:  # of another machine, which no lock reaches
+        client.delete_run(made)
+    return str(first[0])
+
+
+def _keyed(client: "MlflowClient", group: str, key: str) -> list[Any]:
+    """Runs with this key, oldest first."""
+    quoted = key.replace("'", "\\'")
+    order = ["attributes.start_time ASC", "attributes.run_id ASC"]
+    return list(client.search_runs([group], f"tags.experiment_key = '{quoted}'", order_by=order, max_results=MANY))
+
+
+def opened(sender: Sender, of: Experiment) -> tuple[Handle, Handle]:
+    """The MLflow experiment and the run of `of`; what an experiment is set to is logged with it."""
+    group, parent, at = Handle(), Handle(), int(time.time() * 1000)
+
+    def open_it(client: "MlflowClient") -> None:
+        group.id = open_group(client, of.group, sender.artifacts)
+        close_abandoned(client, group.id, of.key)
+        parent.id = find_or_make(client, sender, group.id, of, at)
+
+    sender.ask(open_it)
+    sender.log(parent, params=dict(of.params))
+    return group, parent

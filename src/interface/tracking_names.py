@@ -1,0 +1,89 @@
+"""What MLflow calls things: `stage/split/score`, so that its charts fold into sections. One name has one meaning.
+
+`finetune/test/accuracy` is that of the kept epoch, `finetune/epoch/val_accuracy` one of each epoch,
+`tune_head/trial/val/accuracy` that of a trial's kept epoch. `…_low` and `…_high` beside a share are its 95 % interval.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from src.base.artifacts import leaves
+from src.base.proportions import wilson_interval
+from src.interface import params
+
+Row = Mapping[str, Any]
+SHARES = ("accuracy", "nearest_mean", "nearest_neighbours")  # scores that are right answers over images
+KINDS = ("trial", "candidate", "seed")  # of which a stage has many, and a column of a row says which it is about
+LENGTH = 500  # of a text that servers of every version take
+
+
+def numbers(values: Row, section: str, images: Mapping[str, int]) -> dict[str, float]:
+    """The finite numbers among the leaves of `values`, below `section`, and the intervals of shares.
+
+    Args:
+        images: of each split; a score of another split, or one that no count of them gives, has no interval.
+    """
+    found = {key: float(x) for key, x in leaves(values) if isinstance(x, int | float) and math.isfinite(x)}
+    bounds = {name: bound for key, share in found.items() for name, bound in _interval(key, share, found, images)}
+    return {f"{section}/{key.replace('.', '/')}": value for key, value in (found | bounds).items()}
+
+
+def _interval(key: str, share: float, found: Row, images: Mapping[str, int]) -> Iterator[tuple[str, float]]:
+    split, _, score = key.rpartition(".")
+    count = images.get(split.rpartition(".")[2], 0)
+    if score not in SHARES or f"{key}_std" in found or not count or abs(share * count - round(share * count)) > 1e-6:
+        return  # a mean over seeds is no share of images
+    low, high = wilson_interval(round(share * count), count)
+    yield from ((f"{key}_low", low), (f"{key}_high", high))
+
+
+def of_an_epoch(row: Row, section: str) -> dict[str, float]:
+    """The finite numbers of a row of a curve."""
+    left_out = ("epoch", *KINDS)
+    kept = {key: x for key, x in row.items() if key not in left_out and isinstance(x, int | float)}
+    return {f"{section}/epoch/{key}": float(x) for key, x in kept.items() if math.isfinite(x)}
+
+
+def settings(cfg: params.Params) -> dict[str, str]:
+    """All values of params.yaml, without those that members of families might have of their own, and have not."""
+    families = tuple(f"{name}." for name, value in vars(cfg).items() if isinstance(value, dict))
+    return {key: text for key, text in texts(asdict(cfg)).items() if text != "null" or not key.startswith(families)}
+
+
+def texts(values: Row) -> dict[str, str]:
+    """Leaves as params.yaml writes them (null, true, [0.1, 0.2]), cut to what servers of every version take."""
+    found = {key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in leaves(values)}
+    return {key: text[:LENGTH] for key, text in found.items()}
+
+
+def kind_of(row: Row) -> tuple[str, int] | None:
+    """Which of many a row is about: ("trial", 3); None where it is about the stage itself."""
+    return next(((kind, int(row[kind])) for kind in KINDS if kind in row), None)
+
+
+def overrides(base: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    """What `dvc exp run -S` takes to make the values `base` into `now`."""
+    for key in {**base, **now}:
+        path, old, new = f"{prefix}{key}", base.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from overrides(old, new, f"{path}.")
+        elif key not in now:
+            yield f"~{path}"
+        elif key not in base:
+            yield f"+{path}={_written(new)}"
+        elif old != new:
+            yield f"{'++' if old is None else ''}{path}={_written(new)}"
+
+
+def _written(value: Any) -> str:
+    """As Hydra reads it."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_written(each)}" for key, each in value.items() if each is not None) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_written, value)) + "]"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    return value if value.replace("_", "").replace(".", "").replace("/", "").isalnum() else f"'{value}'"
