@@ -27,7 +27,7 @@ Then change one value, and see what it changes:
   source .venv/bin/activate{identity}
   dvc exp run -n gentle -S lr=0.001
   dvc exp diff {name} gentle
-  DO_NOT_TRACK=true mlflow ui --backend-store-uri sqlite:///mlflow.db
+  make ui
 """
 IDENTITY = """
   git config user.name "Your Name"      # DVC commits experiments with it

@@ -62,7 +62,7 @@ class Run:
         self._sender = Sender()
         if distributed.leads():
             self._sender.start()
-        self._group, self._parent = experiments.opened(self._sender, self._of)
+        self._group, self._parent = experiments.opened(self._sender, self._of, self._began)
         self._run = self._start(self._name, self._parent)
         self._sender.log(self._run, params=names.texts(record.params), tags=versions())
 

@@ -52,9 +52,11 @@ class Experiment:
 
 def described(cfg: params.Params, name: str | None = None, revision: str | None = None) -> Experiment:
     """The experiment `name` of DVC, based on the commit `revision`; by default what this process runs in."""
-    name, revision = name or os.environ.get("DVC_EXP_NAME"), revision or os.environ.get("DVC_EXP_BASELINE_REV")
-    head, values = _git("rev-parse", "HEAD"), settings(cfg)
-    commit = revision or head
+    values, head, edited = settings(cfg), revision, ""
+    if not name:
+        name, revision = os.environ.get("DVC_EXP_NAME"), os.environ.get("DVC_EXP_BASELINE_REV")
+        head, edited = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no", "--", *CODE)
+    commit = revision or head or ""
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
     place = f"{socket.gethostname()}:{artifacts.main_checkout()}"
     tags = {"dvc_exp_name": name, "dvc_exp_baseline_rev": name and commit, "git_commit": head, "params_hash": digest}
@@ -65,11 +67,11 @@ def described(cfg: params.Params, name: str | None = None, revision: str | None 
         group=cfg.dataset.name,
         params=values,
         tags={key: value for key, value in tags.items() if value},
-        note=_note(cfg, name, commit),
+        note=_note(cfg, name, commit, edited=bool(edited)),
     )
 
 
-def _note(cfg: params.Params, name: str | None, commit: str) -> str:
+def _note(cfg: params.Params, name: str | None, commit: str, *, edited: bool) -> str:
     what = f"DVC experiment `{name}`" if name else "A run of the workspace (`dvc repro`), no DVC experiment,"
     lines = [f"{what} on revision `{commit or 'unknown'}`."]
     try:
@@ -82,7 +84,7 @@ def _note(cfg: params.Params, name: str | None, commit: str) -> str:
         lines += ["Reproduce it:", f"```\ngit checkout {commit}\n{command}\n```"]
     if name:
         lines += [f"Bring back its values and results, where DVC still has them: `dvc exp apply {shlex.quote(name)}`"]
-    if commit and _git("status", "--porcelain", "--untracked-files=no", "--", *CODE):
+    if edited:
         lines += ["Edits of code that were not committed went into it."]
     return "\n\n".join(lines)
 
@@ -117,7 +119,7 @@ def _starter() -> psutil.Process:
     return process
 
 
-def _alive(tags: Mapping[str, str]) -> bool:
+def alive(tags: Mapping[str, str]) -> bool:
     number, _, began = tags.get("owner", "").partition(" ")
     try:
         return bool(abs(psutil.Process(int(number)).create_time() - float(began)) < 2)
@@ -145,7 +147,7 @@ def open_group(client: "MlflowClient", name: str, place: str | None) -> str:
 def close_abandoned(client: "MlflowClient", group: str, key: str) -> None:
     """End what processes of this machine left open that are no more: KILLED; the run `key` goes on instead."""
     running = f"attributes.status = 'RUNNING' and tags.host = '{socket.gethostname()}'"
-    dead = [run for run in client.search_runs([group], running, max_results=MANY) if not _alive(run.data.tags)]
+    dead = [run for run in client.search_runs([group], running, max_results=MANY) if not alive(run.data.tags)]
     killed = {run.data.tags.get("mlflow.parentRunId"): run.data.tags.get("stage", "") for run in dead}
     for run in dead:
         tags, number = run.data.tags, run.info.run_id
@@ -165,7 +167,7 @@ def find_or_make(client: "MlflowClient", sender: Sender, group: str, of: Experim
     lock = artifacts.locked(artifacts.main_checkout() / "mlflow.db.lock", wait=True) if sender.local else nullcontext()
     owner = _owner(_starter())
     with lock:
-        for run in _keyed(client, group, of.key):
+        for run in keyed(client, group, of.key):
             number = run.info.run_id
             if run.data.tags.get("params_hash") == of.tags["params_hash"]:
                 for key, value in (owner | {"ended_in": "", "mlflow.note.content": of.note}).items():
@@ -177,22 +179,22 @@ def find_or_make(client: "MlflowClient", sender: Sender, group: str, of: Experim
         tags = {**of.tags, **owner, "experiment_key": of.key, "mlflow.source.name": "dvc.yaml"}
         tags |= {"mlflow.note.content": of.note}
         made = client.create_run(group, start_time=at, tags=tags, run_name=of.name).info.run_id
-        first = [run.info.run_id for run in _keyed(client, group, of.key)][:1] or [made]
+        first = [run.info.run_id for run in keyed(client, group, of.key)][:1] or [made]
     if first != [made]:  # of another machine, which no lock reaches
         client.delete_run(made)
     return str(first[0])
 
 
-def _keyed(client: "MlflowClient", group: str, key: str) -> list[Any]:
+def keyed(client: "MlflowClient", group: str, key: str) -> list[Any]:
     """Runs with this key, oldest first."""
     quoted = key.replace("'", "\\'")
     order = ["attributes.start_time ASC", "attributes.run_id ASC"]
     return list(client.search_runs([group], f"tags.experiment_key = '{quoted}'", order_by=order, max_results=MANY))
 
 
-def opened(sender: Sender, of: Experiment) -> tuple[Handle, Handle]:
-    """The MLflow experiment and the run of `of`; what an experiment is set to is logged with it."""
-    group, parent, at = Handle(), Handle(), int(time.time() * 1000)
+def opened(sender: Sender, of: Experiment, at: int) -> tuple[Handle, Handle]:
+    """The MLflow experiment and the run of `of`, begun `at` (ms) if it is new, with the values of params.yaml."""
+    group, parent = Handle(), Handle()
 
     def open_it(client: "MlflowClient") -> None:
         group.id = open_group(client, of.group, sender.artifacts)

@@ -25,6 +25,7 @@ from src.base import artifacts
 from src.base.proportions import wilson_interval
 from src.base.stage_records import Recorder
 from src.interface import console, params, tracking, tracking_experiments, tracking_names, tracking_store
+from tools import ui
 
 ROOT = Path(__file__).parents[2]
 METRICS = {"val": {"accuracy": 0.75, "loss": 0.5}, "best_epoch": 2}
@@ -688,3 +689,71 @@ def test_a_password_in_the_uri_is_not_shown(
         pass
     [line] = warnings(capfd)
     assert "secret" not in line
+
+
+def restored(metrics: dict[str, Any], page: str) -> str:
+    """Make git hold an experiment `again` of lr 0.5, whose page is in DVC's cache; the commit that it is based on."""
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    baseline = commit(Path())
+    apply_overrides(Path("params.yaml"), ["lr=0.5"])
+    for name, values in metrics.items():
+        artifacts.write_json(values, f"metrics/{name}.json")
+    record = json.dumps({"facts": {"source": "the net", "source_sha256": None}})
+    digests = {}
+    for name, text in {"data/runs/download.json": record, "report.html": page}.items():
+        digests[name] = hashlib.md5(text.encode()).hexdigest()
+        artifacts.write_text(text, f".dvc/cache/files/md5/{digests[name][:2]}/{digests[name][2:]}")
+    folder = json.dumps([{"md5": digests.pop("report.html"), "relpath": "report.html"}])
+    digests["reports"] = f"{hashlib.md5(folder.encode()).hexdigest()}.dir"
+    artifacts.write_text(folder, f".dvc/cache/files/md5/{digests['reports'][:2]}/{digests['reports'][2:]}")
+    outs = [{"path": path, "md5": digest} for path, digest in digests.items()]
+    artifacts.write_text(yaml.safe_dump({"stages": {"all": {"outs": outs}}}), "dvc.lock")
+    Path(".gitignore").write_text("/.dvc\n")
+    reference = f"refs/exps/{baseline[:2]}/{baseline[2:]}/again"
+    subprocess.run(["git", "update-ref", reference, commit(Path())], check=True)
+    return baseline
+
+
+def test_an_experiment_that_dvc_restored_whole_gets_a_row_as_if_it_had_run_once(used: Path) -> None:
+    from mlflow import MlflowClient
+
+    uri, metrics = f"sqlite:///{used}/mlflow.db", {"download": {"test": {"images": 200}}, "finetune": METRICS}
+    baseline = restored({**metrics, "scaling_ablation/width": METRICS}, "<p>a page")
+    (link,) = [link for link in ui.mirrored(uri) if link.startswith("cifar10: ")]
+    assert ui.mirrored(uri)
+    [run] = runs(uri)
+    assert (run.info.run_name, run.info.status) == ("again", "FINISHED")
+    assert run.data.tags["dvc_exp_baseline_rev"] == baseline
+    assert run.data.params["lr"] == "0.5"
+    assert run.data.metrics["scaling_ablation/width/val/accuracy"] == run.data.metrics["finetune/val/accuracy"] == 0.75
+    assert [each.dataset.name for each in run.inputs.dataset_inputs] == ["cifar10"]
+    listed = MlflowClient(uri).list_artifacts(run.info.run_id, "reports")
+    assert [file.path for file in listed] == ["reports/report.html"]
+    number = run.info.experiment_id
+    assert link == f"cifar10: {{page}}/#/experiments/{number}/runs?workflowType=machine_learning"
+
+
+def test_an_experiment_that_ran_is_not_mirrored(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = f"sqlite:///{used}/mlflow.db"
+    baseline = restored({"download": {}, "finetune": METRICS}, "a page")
+    monkeypatch.setenv("DVC_EXP_NAME", "again")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", baseline)
+    Path("reports").mkdir()
+    with tracking.stage(record("report"), params.load("params.yaml")) as run:
+        run.whole({"finetune": METRICS}, "reports", {})
+    before = {run.info.run_id for run in runs(uri)}
+    ui.mirrored(uri)
+    assert {run.info.run_id for run in runs(uri)} == before
+
+
+def test_an_experiment_whose_values_this_version_does_not_know_is_one_warning(
+    used: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    restored({"finetune": METRICS}, "a page")
+    Path("params.yaml").write_text("lr: fast\n")
+    name = subprocess.run(["git", "for-each-ref", "--format=%(refname)"], capture_output=True, text=True, check=True)
+    (reference,) = [line for line in name.stdout.split() if line.startswith("refs/exps")]
+    subprocess.run(["git", "update-ref", reference, commit(Path())], check=True)
+    ui.mirrored(f"sqlite:///{used}/mlflow.db")
+    [line] = warnings(capfd)
+    assert "warning: experiment again has no row: " in line

@@ -1,0 +1,94 @@
+"""`make ui`: MLflow's page on this machine, opened at the runs; experiments that DVC restored whole have a row, too.
+
+`python -m tools.ui`; PORT=5001 takes another port. With MLFLOW_TRACKING_URI=http://… it is that server's page.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+from src.interface import console, tracking_mirror, tracking_store
+
+PORT, HOST = 5000, "127.0.0.1"
+SECONDS = 120.0  # until a page that does not answer has failed
+
+
+def mirrored(uri: str) -> list[str]:
+    """Give each experiment of DVC its row at `uri`; the addresses of the runs there, below the page's own.
+
+    Raises:
+        ValueError: MLflow cannot be reached, in one line.
+    """
+    from mlflow import MlflowClient
+
+    try:
+        if uri.startswith("sqlite"):
+            tracking_store.probe(uri)
+        client = MlflowClient(uri)
+        for each in tracking_mirror.kept():
+            try:
+                if tracking_mirror.mirror(client, each):
+                    console.say(f"experiment {each.name}: restored by DVC, mirrored")
+            except ValueError as error:
+                console.warn(f"experiment {each.name} has no row: {error}")
+        groups = sorted(client.search_experiments(), key=lambda group: -(group.last_update_time or 0))
+        return [f"{group.name}: {{page}}/#/experiments/{group.experiment_id}/runs?workflowType=machine_learning"
+                for group in groups if group.name != "Default"]  # fmt: skip
+    except tracking_store.failures() as error:
+        raise ValueError(f"MLflow at {uri}: {tracking_store.reason(error)}") from None
+
+
+def free(port: int) -> bool:
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def answers(page: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{page}/health", timeout=5) as answer:  # noqa: S310 - of this machine
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def main() -> None:
+    sender = tracking_store.Sender()
+    links = mirrored(sender.uri)
+    if not links:
+        raise ValueError("MLflow has no run yet: `make run` makes some")
+    if sender.uri.startswith("http"):
+        show(links, sender.uri.rstrip("/"))
+        return
+    wanted = int(os.environ.get("PORT", PORT))
+    port = next(port for port in range(wanted, 65536) if free(port))
+    page = f"http://{HOST}:{port}"
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", sender.uri, "--workers", "1"]
+    with subprocess.Popen([*command, "--host", HOST, "--port", str(port)], stdout=subprocess.DEVNULL) as server:  # noqa: S603
+        try:
+            deadline = time.monotonic() + SECONDS
+            while not answers(page):
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise ValueError(f"`{' '.join(command)}` does not answer at {page}")
+                time.sleep(0.3)
+            show(links, page)
+            console.say("Ctrl-C ends it")
+            server.wait()
+        finally:
+            server.terminate()
+
+
+def show(links: list[str], page: str) -> None:
+    for link in links:
+        console.say(link.format(page=page))
+
+
+if __name__ == "__main__":
+    console.run(main)
