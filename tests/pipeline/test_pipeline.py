@@ -25,7 +25,7 @@ ONLY_IN = {
         f"src/interface/{name}.py"
         for name in ("tracking", "tracking_contents", "tracking_experiments", "tracking_mirror", "tracking_store")
     },
-    "matplotlib": {"src/figures/style.py", "src/figures/transfer.py", "src/figures/rate.py", "src/figures/scaling.py"},
+    "matplotlib": {f"src/figures/{name}.py" for name in ("style", "transfer", "rate", "scaling")},
     "yaml": {"src/interface/checking.py", "stages/given.py"},
     "optuna": {"src/transfer/head_search.py"},
     "sklearn": {"src/data/datasets.py"},
@@ -40,6 +40,12 @@ SOURCES = [
     for path in sorted((ROOT / folder).rglob("*.py"))
     if path.name != "__init__.py"
 ]
+# Statistics that no chapter of the report shows yet; one that does takes its files off this list, which then goes.
+UNREAD = {
+    "src/evidence/per_class.py",
+    "src/evidence/resampling.py",
+    "src/evidence/scores.py",
+}
 # How a stage names what a function inside src reads for it.
 READ_BY_LIBRARY = {"weights": "cfg.backbone", "data/source": "cfg.dataset", "src/report/page.html": "pages"}
 
@@ -178,4 +184,4 @@ def test_the_names_that_params_allow_for_axes_are_those_that_can_be_planned() ->
 
 def test_every_file_of_src_is_reached_by_a_script_or_is_an_observer() -> None:
     reached = {file for script in SOURCES if script.startswith("stages/") for file in reached_from(script)}
-    assert {path for path in SOURCES if path.startswith("src/")} - OBSERVERS <= reached
+    assert {path for path in SOURCES if path.startswith("src/")} - OBSERVERS - reached == UNREAD
