@@ -114,6 +114,8 @@ AFTER_EDITING = {
     "src/evidence/scores.py": "",
     "src/evidence/per_class.py": "",
     "src/evidence/resampling.py": "",
+    "src/evidence/calibration.py": "",
+    "src/figures/calibration.py": "",
     "src/training/steps.py": TRAINING,
     "src/training/fitting.py": TRAINING,
     "src/report/training.py": "report",
