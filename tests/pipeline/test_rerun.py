@@ -115,6 +115,7 @@ AFTER_EDITING = {
     "src/evidence/per_class.py": "",
     "src/evidence/resampling.py": "",
     "src/evidence/calibration.py": "",
+    "src/evidence/selective.py": "",
     "src/figures/calibration.py": "",
     "src/training/steps.py": TRAINING,
     "src/training/fitting.py": TRAINING,
