@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 
+from src.base import artifacts
 from src.interface import console, tracking_mirror, tracking_store
 
 PORT, HOST = 5000, "127.0.0.1"
@@ -71,12 +72,16 @@ def main() -> None:
     port = next(port for port in range(wanted, 65536) if free(port))
     page = f"http://{HOST}:{port}"
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", sender.uri, "--workers", "1"]
-    with subprocess.Popen([*command, "--host", HOST, "--port", str(port)], stdout=subprocess.DEVNULL) as server:  # noqa: S603
+    log = artifacts.main_checkout() / "mlflow.db.log"
+    with (
+        log.open("w") as said,
+        subprocess.Popen([*command, "--host", HOST, "--port", str(port)], stdout=said, stderr=said) as server,  # noqa: S603
+    ):
         try:
             deadline = time.monotonic() + SECONDS
             while not answers(page):
                 if server.poll() is not None or time.monotonic() > deadline:
-                    raise ValueError(f"`{' '.join(command)}` does not answer at {page}")
+                    raise ValueError(f"MLflow's page does not answer at {page}: {log} has what it said")
                 time.sleep(0.3)
             show(links, page)
             console.say("Ctrl-C ends it")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 Row = Mapping[str, Any]
-DIGEST = 36  # characters of a digest that MLflow takes
+DIGEST = 12  # characters of a digest, of which MLflow takes 36 and its page shows few
 CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
 
 

@@ -254,7 +254,7 @@ def test_a_report_ends_its_experiment_with_all_metrics_their_intervals_and_the_p
         "scaling_ablation/width/test/accuracy_std": 0.1,
     }
     [inputs] = whole.inputs.dataset_inputs
-    assert (inputs.dataset.name, len(inputs.dataset.digest)) == ("cifar10", 36)
+    assert (inputs.dataset.name, len(inputs.dataset.digest)) == ("cifar10", 12)
     client = MlflowClient(f"sqlite:///{used}/mlflow.db")
     listed = {
         file.path for folder in ("reports", "predictions") for file in client.list_artifacts(whole.info.run_id, folder)
@@ -269,8 +269,8 @@ def test_a_stage_has_the_splits_that_it_was_given_as_inputs_with_their_digests(u
     [stage] = [run for run in runs(f"sqlite:///{used}/mlflow.db") if "mlflow.parentRunId" in run.data.tags]
     found = {each.dataset.name: (each.dataset.digest, each.tags[0].value) for each in stage.inputs.dataset_inputs}
     assert found == {
-        "cifar10: features/train": ("a" * 36, "training"),
-        "cifar10: features/test": ("b" * 36, "testing"),
+        "cifar10: features/train": ("a" * 12, "training"),
+        "cifar10: features/test": ("b" * 12, "testing"),
     }
 
 
