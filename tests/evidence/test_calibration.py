@@ -208,7 +208,7 @@ def covered(kind, images, count):
 
 @pytest.mark.parametrize("kind", TWO_FAST)
 def test_the_interval_covers_in_nearly_all_simulated_studies(kind):
-    assert covered(kind, 750, 150) >= 0.93 - 3 * math.sqrt(0.07 * 0.93 / 150)
+    assert covered(kind, 300, 150) >= 0.93 - 3 * math.sqrt(0.07 * 0.93 / 150)
 
 
 @SLOW
