@@ -156,9 +156,8 @@ class Sender:
         return None
 
     def _carried_out(self, job: Job, client: Callable[[], Any]) -> bool:
-        """Whether `job` was done, at last; of a server, it is tried again until the stage ends."""
+        """Whether `job` was done; a server is tried again until the stage ends, and then once more if no try is on."""
         while not self._ended:
-            last = self._closing
             try:
                 job(client())
                 return True
@@ -166,7 +165,7 @@ class Sender:
                 if self._ended:
                     return False
                 self._warn(reason(error))
-                if self.local or last or not _of_the_network(error):
+                if self.local or self._closing or not _of_the_network(error):
                     return False
             with self._changed:
                 self._changed.wait_for(lambda: self._closing, RETRY)
