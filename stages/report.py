@@ -82,7 +82,7 @@ def main() -> None:
             artifacts.write_csv(confusion("finetuned"), "plots/report/confusion_finetuned.csv")
             artifacts.write_json(record.values(), "reports/run.json")
         run.dataset(study.records["download"].facts, study.metrics["download"])
-        run.whole(study.metrics, "reports", {"predictions/test.csv": answers.test_csv(study.answers)})
+        run.whole(study.metrics, "reports", {"predictions/test.csv": answers.predictions_csv(study.answers)})
     console.say(f"report: {page.answer}")
     console.answer("report", "the page is reports/report.html")
 

@@ -11,13 +11,8 @@ from tests.builders.repository import ROOT, Repository
 
 SHORTER = (
     *("dataset.train_limit=640", "inference.engine=torch"),
-    *(
-        "tune_head.trials=4",
-        "tune_head.epochs=5",
-        "train_frozen.epochs=10",
-        "finetune.epochs=5",
-        "finetune.batch_size=32",
-    ),
+    *("tune_head.trials=4", "tune_head.epochs=5", "train_frozen.epochs=10"),
+    *("finetune.epochs=5", "finetune.batch_size=32"),
     *("scaling_search.max_multiply_adds=3080000.0", "scaling_ablation.epochs=1"),
 )
 

@@ -14,6 +14,8 @@ from src.base import artifacts
 from src.interface import console, tracking_mirror, tracking_store
 
 PORT, HOST = 5000, "127.0.0.1"
+PORTS = 65536
+RUNS = "runs?workflowType=machine_learning"
 SECONDS = 120.0  # until a page that does not answer has failed
 
 
@@ -36,10 +38,24 @@ def mirrored(uri: str) -> list[str]:
             except ValueError as error:
                 console.warn(f"experiment {each.name} has no row: {error}")
         groups = sorted(client.search_experiments(), key=lambda group: -(group.last_update_time or 0))
-        return [f"{group.name}: {{page}}/#/experiments/{group.experiment_id}/runs?workflowType=machine_learning"
-                for group in groups if group.name != "Default"]  # fmt: skip
+        own = [group for group in groups if group.name != "Default"]
+        return [f"{each.name}: {{page}}/#/experiments/{each.experiment_id}/{RUNS}" for each in own]
     except tracking_store.failures() as error:
         raise ValueError(f"MLflow at {uri}: {tracking_store.reason(error)}") from None
+
+
+def free_port(wanted: str) -> int:
+    """The first from `wanted` on that nothing listens at.
+
+    Raises:
+        ValueError: `wanted` is no port, or none is free from there on.
+    """
+    if not wanted.isdecimal() or not 0 < int(wanted) < PORTS:
+        raise ValueError(f"PORT={wanted} in the environment: allowed: 1 to {PORTS - 1}, or unset")
+    found = next((port for port in range(int(wanted), PORTS) if free(port)), None)
+    if found is None:
+        raise ValueError(f"PORT={wanted} in the environment: no port from there on is free; allowed: a lower one")
+    return found
 
 
 def free(port: int) -> bool:
@@ -68,8 +84,7 @@ def main() -> None:
     if sender.uri.startswith("http"):
         show(links, sender.uri.rstrip("/"))
         return
-    wanted = int(os.environ.get("PORT", PORT))
-    port = next(port for port in range(wanted, 65536) if free(port))
+    port = free_port(os.environ.get("PORT") or str(PORT))
     page = f"http://{HOST}:{port}"
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", sender.uri, "--workers", "1"]
     log = artifacts.main_checkout() / "mlflow.db.log"

@@ -99,7 +99,7 @@ def confusion_rows(answers: Answers, method: str) -> pd.DataFrame:
     return pd.DataFrame({"actual": names[test["actual"]], "predicted": names[test[method]]})
 
 
-def test_csv(answers: Answers) -> str:
+def predictions_csv(answers: Answers) -> str:
     """The predictions on test as CSV: a row per image with its index, its class, and the one that each method named."""
     names, test = np.array(answers.classes, dtype=object), answers.test
     methods = [column for column in test.columns if column not in ("split", "index", "actual")]

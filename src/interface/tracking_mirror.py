@@ -53,11 +53,9 @@ def mirror(client: "MlflowClient", each: Kept) -> bool:
     """
     cfg = params.parse(_git("show", f"{each.reference}:params.yaml"))
     of = experiments.described(cfg, each.name, each.baseline)
-    if (group := client.get_experiment_by_name(of.group)) and any(
-        (run.info.status == "RUNNING" and experiments.alive(run.data.tags))
-        or (run.data.tags["params_hash"] == of.tags["params_hash"] and "complete" in run.data.tags)
-        for run in experiments.keyed(client, group.experiment_id, of.key)
-    ):  # fmt: skip
+    group = client.get_experiment_by_name(of.group)
+    known = experiments.keyed(client, group.experiment_id, of.key) if group else []
+    if any(_whole(run, of) or _goes_on(run) for run in known):
         return False
     metrics = _metrics(each.reference)
     if not metrics:
@@ -76,6 +74,14 @@ def mirror(client: "MlflowClient", each: Kept) -> bool:
         sender.ask(lambda client: client.set_terminated(run.id, "FINISHED", each.ended))
         sender.close()
     return True
+
+
+def _whole(run: Any, of: experiments.Experiment) -> bool:
+    return run.data.tags["params_hash"] == of.tags["params_hash"] and "complete" in run.data.tags
+
+
+def _goes_on(run: Any) -> bool:
+    return run.info.status == "RUNNING" and experiments.alive(run.data.tags)
 
 
 def _metrics(reference: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Killed half-way, it goes on: each finished candidate is a line of a journal, and
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def train_candidates(
                 val,
                 settings,
                 epochs=epochs,
-                session=replace(session, checkpoints=checkpoints, on_epoch=_numbered(session, number)),
+                session=replace(session.numbered("candidate", number), checkpoints=checkpoints),
             )
         except FloatingPointError as error:
             raise FloatingPointError(f"candidate {number}: {error}: see scaling.learning_rate") from None
@@ -84,11 +84,6 @@ def train_candidates(
         artifacts.append_line(scores[-1], journal)
         shutil.rmtree(states)
     return scores
-
-
-def _numbered(session: Session, number: int) -> Callable[[Row], None]:
-    """What the session is told of each epoch, and which candidate's it is."""
-    return lambda row: session.on_epoch({"candidate": number} | row)
 
 
 def finished(folder: Path) -> list[dict[str, float]]:

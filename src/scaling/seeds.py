@@ -132,16 +132,13 @@ def summarise(results: Mapping[int, SeedResult], labels: Mapping[str, Tensor]) -
         labels: of val and test.
     """
     summary: dict[str, Any] = {}
-    scores = {
-        split: [score(result.logits[split], labels[split].cpu()) for result in results.values()]
-        for split in ("val", "test")
-    }
-    for split, of_split in scores.items():
-        accuracies = [each["accuracy"] for each in of_split]
+    found = [scores(result, labels) for result in results.values()]
+    for split in ("val", "test"):
+        accuracies = [each[split]["accuracy"] for each in found]
         summary[split] = {"accuracy": statistics.fmean(accuracies)}
         if len(accuracies) > 1:
             summary[split]["accuracy_std"] = statistics.stdev(accuracies)
-    summary["test"]["loss"] = statistics.fmean(each["loss"] for each in scores["test"])
+    summary["test"]["loss"] = statistics.fmean(each["test"]["loss"] for each in found)
     near = statistics.fmean(epochs_to_near(result.curve) for result in results.values())
     return summary | {"epochs_to_95": near}
 

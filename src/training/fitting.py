@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -37,6 +37,10 @@ class Session:
     advance: Callable[[int], None]
     on_epoch: Callable[[Row], None] = ignore
     checkpoints: Checkpoints | None = None
+
+    def numbered(self, kind: str, number: int) -> "Session":
+        """The same for one of many trainings, whose rows then say which it is: `kind` is their column."""
+        return replace(self, on_epoch=lambda row: self.on_epoch({kind: number} | row))
 
 
 @dataclass(frozen=True, kw_only=True)

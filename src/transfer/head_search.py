@@ -1,7 +1,7 @@
 """The head search: draws of hyperparameters, each trained on cached features and judged on validation."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def search_heads(
     for number in range(len(trials), settings.trials):
         head = draw(settings, trials, seed=session.seed)
         try:
-            own = replace(session, on_epoch=_numbered(session, number))
+            own = session.numbered("trial", number)
             _, fitted = fit_head(head, train, val, epochs=settings.epochs, batch_size=settings.batch_size, session=own)
         except FloatingPointError as error:
             raise FloatingPointError(
@@ -74,11 +74,6 @@ def search_heads(
         trials.append(Trial(trial=number, head=head, best_epoch=fitted.best_epoch, curve=fitted.curve, **scores))
         artifacts.append_line(asdict(trials[-1]), journal)
     return trials
-
-
-def _numbered(session: Session, number: int) -> Callable[[Row], None]:
-    """What the session is told of each epoch, and which trial's it is."""
-    return lambda row: session.on_epoch({"trial": number} | row)
 
 
 def finished(journal: Path) -> list[Trial]:

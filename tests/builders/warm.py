@@ -19,11 +19,8 @@ from pathlib import Path
 from typing import NoReturn
 
 LIBRARIES = ("torch._dynamo", "torchvision", "mlflow", "matplotlib.figure", "pandas", "sklearn.datasets", "optuna")
-SILENT = {
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
-}  # read while mlflow is imported
+# Read while mlflow is imported.
+SILENT = {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "CRITICAL"}
 LIMIT = 1 << 20  # bytes of a request
 SHIM = """#!{python} -IS
 import json, os, socket, sys
@@ -56,7 +53,7 @@ def python(folder: Path) -> Iterator[Path]:
 
 
 def serve(address: str) -> None:
-    """Fork for each connection, for ever."""
+    """Fork for each connection, one after another, for ever."""
     del sys.path[0]  # this script's own folder
     for name in LIBRARIES:
         importlib.import_module(name)
