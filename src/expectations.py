@@ -40,7 +40,7 @@ def announce(cfg: Params) -> None:
     from src.models.backbones import load_backbone  # late: where nothing is measured, nothing of this is needed
     from src.transfer import finetuning
 
-    stages, start = STAGES + len(cfg.scaling_arms), time.monotonic() - console.BEGAN
+    stages, start = STAGES + len(cfg.scaling_arms) + len(cfg.compared_backbones), time.monotonic() - console.BEGAN
     counts = _images(cfg)
     backbone = load_backbone(replace(cfg.backbone, weights="random"), seed=0)
     forward, step = _seconds_per_image(backbone.network, finetuning.seen(backbone.view, cfg.finetune).resolution, BATCH)
@@ -49,6 +49,7 @@ def announce(cfg: Params) -> None:
     epochs = cfg.finetune.epochs * (step * counts["train"] + forward * counts["val"])
     seconds = {f"to start {stages} stages": stages * start}
     seconds |= {"extract_features": extraction, "finetune": epochs + forward * sum(counts.values())}
+    seconds |= {"compare_backbones": _compared(cfg, counts, backbone.network, frozen, backbone.view.resolution)}
     seconds |= _scaling(cfg, counts)
     total = sum(seconds.values())
     parts = ", ".join(f"{stage} {console.duration(each)}" for stage, each in seconds.items() if each >= 1)
@@ -63,6 +64,21 @@ def _images(cfg: Params) -> dict[str, int]:
     given, test = IMAGES[cfg.dataset.name]
     val = round(cfg.dataset.val_fraction * given)
     return {"train": min(given - val, cfg.dataset.train_limit or given), "val": val, "test": test}
+
+
+def _compared(cfg: Params, counts: dict[str, int], network: nn.Module, seconds: float, resolution: int) -> float:
+    """Seconds of extraction for all entries, by their multiply-adds over those of `network`, which takes `seconds`."""
+    from src.models import cost
+    from src.models.backbones import load_backbone
+
+    if not cfg.compared_backbones:
+        return 0.0
+    base, total = cost.products(network, resolution), 0.0
+    images = min(cfg.comparison.train_limit or counts["train"], counts["train"]) + counts["val"] + counts["test"]
+    for key, entry in cfg.compared_backbones.items():
+        own = load_backbone(replace(entry, weights="random"), seed=0, section=f"compared_backbones.{key}")
+        total += seconds * images * cost.products(own.network, own.view.resolution) / base
+    return total
 
 
 def _scaling(cfg: Params, counts: dict[str, int]) -> dict[str, float]:
@@ -95,9 +111,10 @@ def _relative_cost(cfg: Params, name: str) -> float:
     from src.scaling.networks import Plan
 
     ablation = cfg.scaling_ablation
-    if name in OWN_ARMS[1:]:
+    network = cfg.scaling_arms[name].name or name
+    if network in OWN_ARMS[1:]:
         return {"multiply_adds": ablation.budget, "paper": 4.0}.get(ablation.match, 2**ablation.phi)
-    if name == OWN_ARMS[0]:
+    if network == OWN_ARMS[0]:
         return 1.0
     baseline = Plan(depth=1.0, width=1.0, resolution=cfg.scaling.base_resolution, phi=None)
     models = (

@@ -10,6 +10,7 @@ from src.base.stage_records import Recorder
 from src.evidence import answers
 from src.interface import console, params, tracking
 from src.interface.params import Params
+from src.report import compared as compared_results
 from src.report import contents, pages, provenance
 from src.report.study import Study, read_scaling
 from stages import given
@@ -19,7 +20,8 @@ def every_setting(cfg: Params) -> dict[str, Any]:
     return (
         {"seed": cfg.seed, "lr": cfg.lr, "deterministic": cfg.deterministic, "dataset": cfg.dataset}
         | {"backbone": cfg.backbone, "augment": cfg.augment, "features": cfg.features, "inference": cfg.inference}
-        | {"baseline": cfg.baseline, "tune_head": cfg.tune_head, "train_frozen": cfg.train_frozen}
+        | {"baseline": cfg.baseline, "comparison": cfg.comparison, "compared_backbones": cfg.compared_backbones}
+        | {"tune_head": cfg.tune_head, "train_frozen": cfg.train_frozen}
         | {"finetune": cfg.finetune, "scaling": cfg.scaling, "scaling_search": cfg.scaling_search}
         | {"scaling_ablation": cfg.scaling_ablation, "scaling_arms": cfg.scaling_arms, "report": cfg.report}
     )
@@ -40,6 +42,12 @@ def main() -> None:
             coefficients="models/coefficients.json",
             candidates="plots/scaling_search/candidates.csv",
         )
+        compared = compared_results.read(
+            cfg.compared_backbones,
+            metrics="metrics/compare_backbones",
+            runs="data/runs/compare_backbones",
+            predictions="data/predictions/compare_backbones",
+        )
         study = Study(
             settings=every_setting(cfg),
             metrics={
@@ -48,6 +56,7 @@ def main() -> None:
                 "tune_head": artifacts.read_json("metrics/tune_head.json"),
                 "train_frozen": artifacts.read_json("metrics/train_frozen.json"),
                 "finetune": artifacts.read_json("metrics/finetune.json"),
+                **compared.stage_metrics,
                 **scaling.stage_metrics,
             },
             records={
@@ -57,6 +66,7 @@ def main() -> None:
                 "tune_head": stage_records.read("data/runs/tune_head.json"),
                 "train_frozen": stage_records.read("data/runs/train_frozen.json"),
                 "finetune": stage_records.read("data/runs/finetune.json"),
+                **compared.stage_runs,
                 **scaling.stage_runs,
             },
             answers=answers.collect(
@@ -71,6 +81,7 @@ def main() -> None:
             trial_curves=pd.read_csv("plots/tune_head/curves.csv"),
             importances=pd.read_csv("plots/tune_head/importances.csv"),
             scaling=scaling,
+            compared=compared,
         )
         provenance.require_same_settings(study.records, noted.sections)
         noted.settle()

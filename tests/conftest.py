@@ -13,7 +13,7 @@ SHORTER = (
     *("dataset.train_limit=320", "inference.engine=torch"),
     *("tune_head.trials=4", "tune_head.epochs=5", "train_frozen.epochs=10"),
     *("finetune.epochs=4", "finetune.batch_size=16"),
-    *("scaling_search.max_multiply_adds=3080000.0", "scaling_ablation.epochs=1"),
+    *("~compared_backbones.pico_64", "scaling_search.max_multiply_adds=3080000.0", "scaling_ablation.epochs=1"),
 )
 
 

@@ -15,6 +15,7 @@ from scipy.special import stdtr  # Student's t: its distribution function
 
 from src.base.splits import SPLITS
 from src.evidence import power
+from src.evidence.holm import holm
 from src.evidence.power import Spread
 
 NOISE = 1e-9  # of rounding: accuracies that differ at all differ by 1 / M or more
@@ -112,7 +113,7 @@ def compare(
         raise ValueError(f"compare: confidence {confidence}; allowed: between 0 and 1")
     samples = [_differences(accuracies, *pair) for pair in pairs]
     spread, strictest = spread_of(accuracies), (1 - confidence) / max(1, len(pairs))
-    levels, adjusted = _holm(np.array([_p_value(sample, spread) for sample in samples]), 1 - confidence)
+    levels, adjusted = holm(np.array([_p_value(sample, spread) for sample in samples]), 1 - confidence)
     found = []
     for (arm, other), sample, level, p_value in zip(pairs, samples, levels.tolist(), adjusted.tolist(), strict=True):
         mean, seeds = _mean(sample), len(sample)
@@ -189,20 +190,3 @@ def _interval(mean: float, seeds: int, spread: Spread, level: float) -> tuple[fl
         return None, None
     half = power.half_width(spread, seeds, level) if spread.deviation else 0.0
     return max(-1.0, mean - half), min(1.0, mean + half)
-
-
-def _holm(p_values: NDArray[np.float64], alpha: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The level that each of m tests gets, and the adjusted p-values; a test is rejected where p <= level.
-
-    The i-th smallest p, from 0, gets alpha / (m - i); from the first that is not rejected on, all get the level of
-    that one, since the procedure stops there.
-    """
-    levels, adjusted = np.empty_like(p_values), np.empty_like(p_values)
-    if not len(p_values):
-        return levels, adjusted
-    order = p_values.argsort(kind="stable")
-    left = np.arange(len(p_values), 0, -1)
-    kept = p_values[order] > alpha / left
-    levels[order] = alpha / np.maximum(left, left[kept.argmax()] if kept.any() else 1)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(left * p_values[order]))
-    return levels, adjusted

@@ -1,7 +1,6 @@
 """Figures of the scaling study: an arm has one colour and one marker throughout."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -10,9 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from numpy.typing import NDArray
+from matplotlib.ticker import MaxNLocator
 
+from src.figures.labels import Point, label_points, scale_cost
 from src.figures.style import FAINT, INK, PAPER, WIDTH, label_ends, style, svg
 
 # From Okabe and Ito's palette, the yellows darkened so that a label can be read on white.
@@ -34,9 +33,6 @@ COSTS = {  # column: label of the axis, and what a unit of it holds
 ACCURACIES = LinearSegmentedColormap.from_list("accuracies", ["#d7e9f5", "#0072b2", "#00223a"], N=40)
 CURVES = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0)  # values of alpha whose curve on the surface is drawn
 MANY = 40  # candidates; of more, the dots bear no numbers
-LETTER, LINE, BESIDE = 5.6, 12.0, 9.0  # points: of a letter and a line of a label, and from it to its mark
-
-Box = tuple[float, float, float, float]  # left, right, bottom, top
 
 
 def _looks(arms: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -61,7 +57,7 @@ def accuracy_by_cost(rows: pd.DataFrame) -> str:
         known = rows[rows[column].notna()]
         points = [_point(row, column, unit) for row in known.to_dict("records")]
         for point in points:
-            colour, marker = looks[point.arm]
+            colour, marker = looks[point.key]
             bars: dict[str, Any] = {
                 "xerr": point.x_error or None,
                 "yerr": point.y_error or None,
@@ -71,129 +67,20 @@ def accuracy_by_cost(rows: pd.DataFrame) -> str:
             axes.errorbar(point.x, point.y, fmt=marker, color=colour, markersize=7, **bars)
         axes.set_xlabel(label)
         axes.grid(visible=True)
-        _scale_cost(axes, [point.x for point in points])
+        scale_cost(axes, [point.x for point in points])
         drawn.append((axes, points))
     panels[0].margins(y=0.12)
     panels[0].set_ylabel("test accuracy, %")
     figure.draw_without_rendering()  # now the layout is known, and what lies beside what
     for axes, points in drawn:
-        _label_points(axes, points, looks)
+        label_points(axes, points, {arm: colour for arm, (colour, _) in looks.items()})
     return svg(figure)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Point:
-    arm: str
-    x: float
-    y: float
-    x_error: float
-    y_error: float
-
-
-def _point(row: Mapping[Any, Any], column: str, unit: float) -> _Point:
+def _point(row: Mapping[Any, Any], column: str, unit: float) -> Point:
     errors = {"x_error": row.get(f"{column}_std", 0.0) / unit, "y_error": 100 * row["accuracy_std"]}
     known = {name: 0.0 if np.isnan(value) else value for name, value in errors.items()}
-    return _Point(arm=str(row["arm"]), x=row[column] / unit, y=100 * row["accuracy"], **known)
-
-
-def _scale_cost(axes: Axes, values: Sequence[float]) -> None:
-    """From 0 where the costs are of one size, else logarithmic."""
-    if not values:
-        axes.xaxis.set_major_locator(NullLocator())
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=FAINT)
-    elif max(values) < 8 * min(values):
-        axes.set_xlim(0, 1.2 * max(values))
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-    else:
-        axes.set_xscale("log")
-        axes.margins(x=0.15)
-        span = max(values) / min(values)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if span < 30 else (1, 3) if span < 300 else (1,)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _label_points(axes: Axes, points: Sequence[_Point], looks: Mapping[str, tuple[str, str]]) -> None:
-    """Write each arm's name beside its point, joined by a line where that is not next to it."""
-    if not points:
-        return
-    scale = 72 / axes.figure.dpi  # points of typography per pixel
-    extent = axes.get_window_extent()
-    left, right = scale * extent.x0, scale * extent.x1
-    centres, ends = (
-        scale * axes.transData.transform(np.array([(p.x + n * p.x_error, p.y + n * p.y_error) for p in points]))
-        for n in (0, 1)
-    )
-    errors = ends - centres
-    marks = [
-        _box(x, y, *size)
-        for (x, y), (along, up) in zip(centres, errors, strict=True)
-        for size in ((10, 10), (6, 2 * up), (2 * along, 6))
-    ]
-    sizes = [LETTER * len(_short(point.arm)) for point in points]
-    gaps = [BESIDE + along for along in errors[:, 0]]
-    places = _free_places(centres, gaps, sizes, marks, (left, right))
-    for point, gap, (side, up) in zip(points, gaps, places, strict=True):
-        colour = looks[point.arm][0]
-        axes.annotate(
-            _short(point.arm),
-            xy=(point.x, point.y),
-            xytext=(gap * side, up),
-            textcoords="offset points",
-            ha="left" if side > 0 else "right",
-            va="center",
-            size=9,
-            color=colour,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7} if abs(up) >= LINE else None,
-        ).set_in_layout(False)
-
-
-def _free_places(
-    centres: NDArray[np.float64],
-    gaps: Sequence[float],
-    widths: Sequence[float],
-    marks: Sequence[Box],
-    ends: tuple[float, float],
-) -> list[tuple[int, float]]:
-    """For each point the side (1: right, -1: left) and the height above it at which its label covers least.
-
-    Args:
-        centres: of the points, (points, 2); all lengths in points of typography.
-        gaps: between a point and its label.
-        widths: of the labels.
-        marks: boxes that labels had better not cover.
-        ends: left and right one of the chart.
-    """
-    heights = [0.0, *(sign * LINE * step / 2 for step in range(1, 17) for sign in (1, -1))]
-    places, taken = [(1, 0.0)] * len(centres), list[Box]()
-    for number in sorted(range(len(centres)), key=lambda i: -centres[i][1]):
-        (x, y), gap, width = centres[number], gaps[number], widths[number]
-        inwards = 1 if x < sum(ends) / 2 else -1
-        choices = {
-            (side, up): _box(x + side * (gap + width / 2), y + up, width, LINE)
-            for up in heights
-            for side in (inwards, -inwards)
-        }
-        costs = {
-            choice: 10 * max(0.0, ends[0] - box[0], box[1] - ends[1])
-            + 9 * sum(_overlap(box, other) for other in taken)
-            + sum(_overlap(box, mark) for mark in marks)
-            + 4 * abs(choice[1])
-            for choice, box in choices.items()
-        }
-        places[number] = min(costs, key=costs.__getitem__)
-        taken.append(choices[places[number]])
-    return places
-
-
-def _box(x: float, y: float, width: float, height: float) -> Box:
-    return x - width / 2, x + width / 2, y - height / 2, y + height / 2
-
-
-def _overlap(first: Box, second: Box) -> float:
-    """Area that both cover."""
-    across = min(first[1], second[1]) - max(first[0], second[0])
-    return max(0.0, across) * max(0.0, min(first[3], second[3]) - max(first[2], second[2]))
+    return Point(name=_short(row["arm"]), key=str(row["arm"]), x=row[column] / unit, y=100 * row["accuracy"], **known)
 
 
 def _short(arm: str) -> str:

@@ -23,7 +23,7 @@ from src.interface.params import Augment
 
 @dataclass(frozen=True, kw_only=True)
 class ImageBatches:
-    """Images uint8 (N, 3, H, H), rendered per batch for `view`, with `augment` when training asks.
+    """Images uint8 (N, 3, H, H), rendered per batch for `view`, with `augment`, if any, when training asks.
 
     Labels (N,) live on the device that the inputs are for; so do the images, unless `host` says that they are on the
     CPU and travel batch by batch, ahead of their use. The inputs are the same bits either way.
@@ -33,7 +33,7 @@ class ImageBatches:
     labels: Tensor
     classes: tuple[str, ...]
     view: View
-    augment: Augment
+    augment: Augment | None
     seed: int
     host: bool = False
 
@@ -44,7 +44,7 @@ class ImageBatches:
         device: torch.device,
         *,
         view: View,
-        augment: Augment,
+        augment: Augment | None,
         seed: int,
         host: bool | None = None,
     ) -> "ImageBatches":

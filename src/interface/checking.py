@@ -36,6 +36,17 @@ class Range:
         return low if self.high == math.inf else f"{low} and {'<' if self.below else '<='} {self.high:.10g}"
 
 
+@dataclass(frozen=True)
+class Pattern:
+    """Texts that match `regex` as a whole, in words `description`."""
+
+    regex: str
+    description: str
+
+    def __contains__(self, value: str) -> bool:
+        return re.fullmatch(self.regex, value) is not None
+
+
 class _Yaml12Loader(yaml.SafeLoader):
     """The YAML that DVC reads. PyYAML alone (YAML 1.1) takes the `1e-05` that `dvc exp run -S lr=0.00001` writes for a
     text, 010 for 8, and the last of two equal keys."""
@@ -114,14 +125,13 @@ def _build(section: type, values: Any, prefix: str) -> Any:
 
 
 def _members(kind: Any, values: Any, name: str) -> dict[str, Any]:
-    """The mapping `values` with the names and the kind of member that `kind`, a dict[Literal, kind], allows."""
+    """The mapping `values` with the keys and the kind of member that `kind`, a dict[key, kind], allows."""
     names, member = get_args(kind)
     if not isinstance(values, Mapping):
         raise ValueError(f"{name}: {_shown(values)} is not allowed; allowed: {_allowed(kind)}")
     for key in values:
-        if key not in get_args(names):
-            guess = _guess(names, key)
-            raise ValueError(f"{name}.{_shown(key, quote=False)}: unknown; allowed: {_allowed(names)}{guess}")
+        if not _matches(names, key):
+            raise ValueError(f"{name}.{_shown(key, quote=False)}: not allowed as a key; allowed: {_allowed(names)}")
     return {key: _checked(member, value, f"{name}.{key}") for key, value in values.items()}
 
 
@@ -158,6 +168,8 @@ def _matches(kind: Any, value: Any) -> bool:
     if kind is str:
         return isinstance(value, str) and bool(value.strip()) and not any(ord(letter) < 32 for letter in value)
     plain = _plain(kind)
+    if plain is str:
+        return isinstance(value, str) and all(value in each for each in get_args(kind)[1:])
     if plain in (int, float):
         number = isinstance(value, (int, float) if plain is float else int) and not isinstance(value, bool)
         return number and all(value in bound for bound in get_args(kind)[1:] if isinstance(bound, Range))
@@ -175,6 +187,8 @@ def _allowed(kind: Any) -> str:
         return " or ".join(_allowed(alternative) for alternative in _alternatives(kind))
     if get_origin(kind) is Literal:
         return ", ".join(map(str, get_args(kind)))
+    if patterns := [each.description for each in get_args(kind)[1:] if isinstance(each, Pattern)]:
+        return " ".join(patterns)
     names = {int: "an integer", float: "a number", bool: "true or false", str: "a text", types.NoneType: "null"}
     bounds = " ".join(f" {bound}" for bound in get_args(kind)[1:]) if get_origin(kind) is Annotated else ""
     return names[_plain(kind)] + bounds

@@ -3,12 +3,13 @@
 Each value is documented beside it in params.yaml, which alone holds defaults.
 """
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from src.interface import checking
-from src.interface.checking import Range
+from src.interface.checking import Pattern, Range
 
 Count = Annotated[int, Range(1, 10**9)]
 Batch = Annotated[int, Range(2, 10**6)]  # batch normalisation needs two images
@@ -28,6 +29,8 @@ BACKBONES = (
     *(f"efficientnet_lite{i}" for i in range(5)),
     *("resnet18", "resnet50", "resnet152", "densenet201"),
 )
+TIMM = Annotated[str, Pattern(r"timm/[A-Za-z0-9_.\-]+", "timm/<name>")]  # which names there are, only timm knows
+KEY = Annotated[str, Pattern(r"[a-z0-9_]+", "letters a-z, digits and _ (a stage is called so)")]
 OWN_ARMS = ("baseline", "depth", "width", "resolution", "compound")
 REFERENCES = (*BACKBONES, "small_cnn")
 DROPPING = ("dropout", "stochastic_depth")
@@ -51,7 +54,7 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    name: Literal[BACKBONES]  # type: ignore[valid-type]
+    name: Literal[BACKBONES] | TIMM  # type: ignore[valid-type]
     weights: str
     resolution: Literal["native"] | Annotated[int, Range(32, 4096)]
 
@@ -88,6 +91,20 @@ class Inference:
 class Baseline:
     head_seeds: Annotated[int, Range(2, 1000)]
     neighbours: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    train_limit: Annotated[int, Range(2, 10**9)] | None
+    penalties: tuple[Factor, ...]
+    neighbours: Count
+
+    def __post_init__(self) -> None:
+        if list(self.penalties) != sorted(self.penalties, reverse=True):
+            raise ValueError(
+                f"comparison.penalties: {list(self.penalties)} is no path; allowed: from the strongest, which comes "
+                "first, to the weakest"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,8 +221,10 @@ class ScalingAblation:
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """What one arm does otherwise than `scaling` and `scaling_ablation` say; None: as they do."""
+    """The network of one arm, None where its key says it, and what it does otherwise than `scaling` and
+    `scaling_ablation` say; None: as they do."""
 
+    name: Literal[(*OWN_ARMS, *REFERENCES)] | TIMM | None = None  # type: ignore[valid-type]
     resolution: Annotated[int, Range(8, 4096)] | None = None
     epochs: Count | None = None
     batch_size: Batch | None = None
@@ -233,27 +252,36 @@ class Params:
     features: Features
     inference: Inference
     baseline: Baseline
+    comparison: Comparison
+    compared_backbones: dict[KEY, Backbone]
     tune_head: TuneHead
     train_frozen: TrainFrozen
     finetune: Finetune
     scaling: Scaling
     scaling_search: ScalingSearch
     scaling_ablation: ScalingAblation
-    scaling_arms: dict[Literal[(*OWN_ARMS, *REFERENCES)], Arm]  # type: ignore[valid-type]
+    scaling_arms: dict[KEY, Arm]
     report: Report
 
     def __post_init__(self) -> None:
-        for name, arm in self.scaling_arms.items():
-            fixed = (
-                {"resolution": "the match decides it"}
-                if name in OWN_ARMS
-                else dict.fromkeys(DROPPING, "it is published")
-            )
-            for key, reason in fixed.items():
-                if getattr(arm, key) is not None:
-                    raise ValueError(
-                        f"scaling_arms.{name}.{key}: {getattr(arm, key)} is not allowed, {reason}; allowed: null"
-                    )
+        for key, arm in self.scaling_arms.items():
+            _check_arm(key, arm)
+
+
+def _check_arm(key: str, arm: Arm) -> None:
+    """Raises ValueError: an arm without a network, with two, or with a value that its network does not leave open."""
+    place, networks = f"scaling_arms.{key}", (*OWN_ARMS, *REFERENCES)
+    if arm.name is None and key not in networks:
+        close = difflib.get_close_matches(key, networks, n=1)
+        guess = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"{place}: unknown; allowed: {', '.join(networks)}, or a name of these beside the key{guess}")
+    if arm.name is not None and key in networks and arm.name != key:
+        raise ValueError(f"{place}.name: {arm.name} is not what this key says; allowed: null, or another key")
+    own = (arm.name or key) in OWN_ARMS
+    fixed = {"resolution": "the match decides it"} if own else dict.fromkeys(DROPPING, "it is published")
+    for value, reason in fixed.items():
+        if getattr(arm, value) is not None:
+            raise ValueError(f"{place}.{value}: {getattr(arm, value)} is not allowed, {reason}; allowed: null")
 
 
 def load(path: str | Path = "params.yaml") -> Params:

@@ -3,7 +3,7 @@
 import torchvision
 from torch import nn
 
-from src.models import efficientnet, lite
+from src.models import efficientnet, hub, lite
 from src.models.efficientnet import BASES
 
 
@@ -15,6 +15,8 @@ def build_reference(name: str, *, classes: int) -> nn.Module:
     if name == "efficientnet_pico":
         depth, width = BASES[name]
         network = efficientnet.build(depth=depth, width=width, classes=classes, dropout=0.2)
+    elif hub.is_timm(name):
+        network = hub.build(name, classes=classes)
     elif name in lite.RESOLUTIONS:
         network = lite.build(name, classes=classes, dropout=lite.DROPOUT[name], stochastic_depth=0.2)
     elif name in efficientnet.PUBLISHED:

@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ from torch import Tensor, nn
 from src.base import artifacts
 from src.images.augmentation import View
 from src.interface.params import Backbone as BackboneParams
-from src.models import lite
+from src.models import hub, lite
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PICO = "efficientnet_pico"
 PICO_RESOLUTION = 64
 # torchvision's DenseNet files write `denselayer1.norm.1.weight` for what is now `denselayer1.norm1.weight`.
 OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
+OF_IMAGENET = re.compile(r"inw?(1|12|21|22)k")  # in a tag of timm's
 TIMEOUT = 15.0  # seconds without a byte from the host of the weights
 NAMED_KEYS = 3  # how many keys of a state dict that does not fit a message names
 
@@ -33,17 +35,27 @@ def own_file(settings: BackboneParams) -> Path | None:
     return path if path.suffix in {".pth", ".pt", ".safetensors"} else None
 
 
-def weights_file(settings: BackboneParams) -> Path | None:
-    """Where the weights lie once they were read, or None for random ones."""
+def is_published(settings: BackboneParams) -> bool:
+    """Whether the weights are neither random nor a file of one's own."""
+    return settings.weights != "random" and own_file(settings) is None
+
+
+def weights_file(settings: BackboneParams, *, fetch: bool = False) -> Path | None:
+    """Where the weights lie once they were read, or None for random ones; `fetch` gets those of timm."""
     if settings.weights == "random":
         return None
     if path := own_file(settings):
         return path
+    if hub.is_timm(settings.name):
+        _check_timm(settings)
+        return hub.fetch(settings.name) if fetch else hub.weights_file(settings.name)
     return lite.published_file(settings.name) if settings.name in lite.RESOLUTIONS else _cached(_published(settings))
 
 
 def default_view(name: str) -> View:
     """What is expected of an image by weights that say nothing of it."""
+    if hub.is_timm(name):
+        return hub.view(name)
     if name in lite.RESOLUTIONS:
         return lite.view(name)
     if name == PICO:
@@ -98,7 +110,8 @@ def _read_safetensors(path: Path, expected: View) -> tuple[dict[str, Tensor], Vi
     except safetensors.SafetensorError as error:
         raise ValueError(f"backbone.weights: {path} is no safetensors file: {error}") from None
     stated = {key: json.loads(metadata[key]) for key in ("resolution", "mean", "std") if key in metadata}
-    return state, View(
+    return state, replace(
+        expected,
         resolution=stated.get("resolution", expected.resolution),
         mean=tuple(stated.get("mean", expected.mean)),
         std=tuple(stated.get("std", expected.std)),
@@ -115,6 +128,17 @@ def _published(settings: BackboneParams) -> Any:
     entries = torchvision.models.get_model_weights(settings.name)
     _check_name(settings, ["imagenet", *entries.__members__])
     return entries.DEFAULT if settings.weights == "imagenet" else entries[settings.weights]
+
+
+def _check_timm(settings: BackboneParams) -> None:
+    """`imagenet` is a promise, which weights that saw no ImageNet would break."""
+    _check_name(settings, ["pretrained", "imagenet"])
+    tag = hub.tag(settings.name)
+    if settings.weights == "imagenet" and not OF_IMAGENET.search(tag):
+        raise ValueError(
+            f"backbone.weights: imagenet is not what the weights of {settings.name} say of themselves ({tag}); "
+            "allowed: pretrained, which takes them whatever they saw, random, or a path"
+        )
 
 
 def _check_name(settings: BackboneParams, known: list[str]) -> None:
@@ -160,8 +184,8 @@ def _check_cached(path: Path) -> None:
         raise RuntimeError(f'invalid hash value (expected "{named.group(1)}", got "{digest}")')
 
 
-def without_classifier(state: dict[str, Tensor], network: nn.Module, classifier: str) -> dict[str, Tensor]:
-    """`state` under the names of `network`, which has none of its own `classifier`.
+def without_classifier(state: dict[str, Tensor], network: nn.Module, *classifiers: str) -> dict[str, Tensor]:
+    """`state` under the names of `network`, which has none of its own `classifiers`.
 
     The prefix of torch's DataParallel goes; the names of old DenseNet and EfficientNet-Lite files become today's.
     """
@@ -169,7 +193,8 @@ def without_classifier(state: dict[str, Tensor], network: nn.Module, classifier:
     if "_conv_stem.weight" in state and hasattr(network, "blocks"):
         state = lite.renamed(state, network)
     renamed = {OLD_DENSENET_KEY.sub(r"\1", key): value for key, value in state.items()}
-    return {key: value for key, value in renamed.items() if not key.startswith(f"{classifier}.")}
+    dropped = tuple(f"{classifier}." for classifier in classifiers)
+    return {key: value for key, value in renamed.items() if not key.startswith(dropped)}
 
 
 def differences(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:

@@ -4,7 +4,7 @@ N images, K classes.
 """
 
 from src.evidence import answers
-from src.report import answer, provenance, scaling, scaling_search, scaling_training, scaling_verdict
+from src.report import answer, backbones, provenance, scaling, scaling_search, scaling_training, scaling_verdict
 from src.report.answer import accuracy_figure, accuracy_rows
 from src.report.head_search import search_chapter
 from src.report.mistakes import mistakes
@@ -29,10 +29,12 @@ def report(study: Study) -> Page:
         lead=[
             accuracy_figure(study, accuracies),
             answer.context(accuracies, commonest, chance),
+            *([backbones.answer(study)] if study.compared.keys else []),
             *_scaling_lead(study),
             accuracy_rows(study, accuracies),
         ],
         sections=[
+            *([backbones.chapter(study)] if study.compared.keys else []),
             mistakes(study),
             training_chapter(study),
             search_chapter(study),

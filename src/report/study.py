@@ -12,6 +12,7 @@ from src.base.stage_records import StageRecord
 from src.evidence import answers, comparisons, optimisation
 from src.evidence.answers import Answers
 from src.evidence.optimisation import Optimisation
+from src.report.compared import ComparisonResults
 
 Json = Mapping[str, Any]
 
@@ -76,6 +77,7 @@ class Study:
         best_head: models/best_head.json.
         frozen_curve, finetuned_curve, trials, trial_curves, importances: the tables in plots/.
         scaling: what the scaling study left.
+        compared: what the comparison of backbones left.
     """
 
     settings: Mapping[str, Any]
@@ -89,6 +91,7 @@ class Study:
     trial_curves: pd.DataFrame
     importances: pd.DataFrame
     scaling: ScalingResults
+    compared: ComparisonResults
 
     @cached_property
     def optimisations(self) -> Mapping[str, Optimisation]:

@@ -35,15 +35,16 @@ def specify(
     *,
     classes: int,
 ) -> Model:
-    """The model that the arm `name` trains: an axis of scaling, a backbone's name, or small_cnn.
+    """The model that the arm `name` trains: an axis of scaling, a backbone, or small_cnn, by its key or its own name.
 
     Raises:
         ValueError: a resolution below what the strides need, or a budget that not all axes can meet.
     """
-    if name in OWN_ARMS:
-        return scaled(plan_arms(settings, ablation, coefficients, classes=classes)[name], settings, classes=classes)
+    network = arm.name or name
+    if network in OWN_ARMS:
+        return scaled(plan_arms(settings, ablation, coefficients, classes=classes)[network], settings, classes=classes)
     key = f"scaling_arms.{name}.resolution" if arm.resolution else "scaling.base_resolution"
     resolution = arm.resolution or settings.base_resolution
-    if name != "small_cnn":  # all others have 32 pixels behind one pixel of their last map, as EfficientNet has
+    if network != "small_cnn":  # all others have 32 pixels behind one pixel of their last map, as EfficientNet has
         arithmetic.check_resolution(resolution, stem_stride=2, name=key)
-    return Model(make=partial(build_reference, name, classes=classes), resolution=resolution, factors={})
+    return Model(make=partial(build_reference, network, classes=classes), resolution=resolution, factors={})

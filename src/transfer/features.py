@@ -57,12 +57,39 @@ def extract(
         artifacts.save({"features": features, "labels": batches.labels.cpu(), "classes": batches.classes}, path)
 
 
+def clean_features(
+    run: Callable[[Tensor], Tensor],
+    batches: ImageBatches,
+    *,
+    width: int,
+    batch_size: int,
+    section: str,
+    advance: Callable[[int], None],
+) -> Tensor:
+    """Features float16 (N, D) of the clean view, in memory, as `extract` has them.
+
+    Args:
+        section: of params.yaml, which has the backbone.
+
+    Raises:
+        FloatingPointError: a feature is too large for float16, or not a number.
+        MemoryError: not even one image fits.
+    """
+    rows = torch.empty(len(batches.labels), width, dtype=torch.float16)
+    with torch.inference_mode():
+        _fill_in_memory(rows, run, batches.clean, batch_size, advance, section)
+    if not rows.isfinite().all():
+        raise FloatingPointError(f"features are not finite in float16: check {section}.weights")
+    return rows
+
+
 def _fill_in_memory(
     rows: Tensor,
     run: Callable[[Tensor], Tensor],
     inputs_of: Callable[[int], Iterable[Tensor]],
     batch_size: int,
     advance: Callable[[int], None],
+    section: str = "backbone",
 ) -> int:
     """Fill `rows`, from their first one again with half as many images at a time where memory runs out.
 
@@ -79,7 +106,7 @@ def _fill_in_memory(
             reason = str(problem).strip().partition("\n")[0]
             problem.__traceback__ = None  # its frames hold the tensors that did not fit
         if batch_size == 1:
-            raise MemoryError(f"not even one image at a time fits ({reason}); try a lower backbone.resolution")
+            raise MemoryError(f"not even one image at a time fits ({reason}); try a lower {section}.resolution")
         batch_size = -(-batch_size // 2)
         if torch.accelerator.is_available():
             torch.accelerator.empty_cache()

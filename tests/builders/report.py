@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from src.base.stage_records import StageRecord
-from src.evidence import answers, comparisons
+from src.evidence import answers, comparisons, intervals
 from src.figures import scaling as scaling_figures
 from src.figures import transfer
 from src.interface import params
 from src.report import numbers
+from src.report.compared import ComparisonResults
 from src.report.study import ScalingResults, Study
 from src.training import metrics
 
@@ -195,10 +196,53 @@ def scaling(arms=ARMS, *, seeds=(0, 1, 2), epochs=4, trained=True):
     )
 
 
-def study(classes=NAMES, shares=METHODS, sizes=SIZES, *, train_test=0, epochs=10, trials=20, scaled=None, **own):
-    """`scaled` is what the scaling study left; `own` are sections of settings to put in place of params.yaml's."""
+def comparison(shares, *, images=400, pretraining="ImageNet-1k", seed=0, **facts):
+    """What the stages of the comparison left of entries `network_resolution`, of which each is right for its share.
+
+    Images are of one difficulty for all: whoever is right more often is right where others are, but for some luck.
+    """
+    generator = np.random.default_rng(seed)
+    ease = generator.random(images)
+    found, runs, right = {}, {}, {}
+    for place, (key, share) in enumerate(shares.items()):
+        side = int(key.rpartition("_")[2])
+        right[key] = ease + generator.normal(0, 0.1, images) < share
+        test = intervals.proportion(int(right[key].sum()), images) | {"neighbours": share - 0.1}
+        val = intervals.proportion(round(share * 200), 200)
+        found[key] = {
+            "resolution": side,
+            "parameters": 3_000_000 + place,
+            "multiply_adds": 400 * side**2,
+            "features": 1280,
+        }
+        found[key] |= {"penalty": 0.01, "val": val, "test": test}
+        timed = {"extraction_seconds": 12.5, "probe_seconds": 1.25, "images_per_second": 1e6 / side**2}
+        said = {"pretraining": pretraining, "train_images": 1200, "absent": [], "unconverged": [], **timed, **facts}
+        runs[key] = record(f"compare_backbones@{key}", 20.0, 700, {"torch": "2.15.0"}, **said, **MACHINE)
+    return ComparisonResults(metrics=found, runs=runs, right=right)
+
+
+def compared_entries(compared):
+    """As params.yaml has them."""
+    return {
+        key: params.Backbone(
+            name=f"efficientnet_{key.partition('_')[0]}", weights="imagenet", resolution=found["resolution"]
+        )
+        for key, found in compared.metrics.items()
+    }
+
+
+def study(
+    classes=NAMES, shares=METHODS, sizes=SIZES, *, train_test=0, epochs=10, trials=20, scaled=None, compared=None, **own
+):
+    """`scaled` and `compared` are what these studies left; `own` are sections of settings in place of params.yaml's."""
     files, scaled = predictions(classes, shares, sizes), scaled or scaling()
-    settings = replace(SETTINGS, **{"scaling_arms": dict.fromkeys(scaled.arms, params.Arm())} | own)
+    compared = compared or comparison({})
+    families = {
+        "scaling_arms": dict.fromkeys(scaled.arms, params.Arm()),
+        "compared_backbones": compared_entries(compared),
+    }
+    settings = replace(SETTINGS, **families | own)
     found = answers.collect(*files)
     trial_rows, trial_curves, importances = search(trials, 6)
     scores = {split: {"accuracy": 0.7, "loss": 0.9 + i / 10} for i, split in enumerate(("train", "val", "test"))}
@@ -218,9 +262,10 @@ def study(classes=NAMES, shares=METHODS, sizes=SIZES, *, train_test=0, epochs=10
             "tune_head": {"val": {"accuracy": 0.7, "loss": 1.0}, "best_trial": best, "trials": trials},
             "train_frozen": scores | {"best_epoch": epochs},
             "finetune": scores | {"best_epoch": max(1, epochs - 2)},
+            **compared.stage_metrics,
             **scaled.stage_metrics,
         },
-        records=records() | scaled.stage_runs,
+        records=records() | compared.stage_runs | scaled.stage_runs,
         answers=found,
         best_head={"classifier": "deep", "dropout": 0.3, "learning_rate": 0.001, "optimizer": "adamw"},
         frozen_curve=curve(2 * epochs, 0.72, backbone=False),
@@ -229,6 +274,7 @@ def study(classes=NAMES, shares=METHODS, sizes=SIZES, *, train_test=0, epochs=10
         trial_curves=trial_curves,
         importances=importances,
         scaling=scaled,
+        compared=compared,
     )
 
 

@@ -25,10 +25,14 @@ TINY = (
     *("dataset.train_limit=200", "backbone.resolution=32", "features.views=1", "inference.engine=torch"),
     *("tune_head.trials=3", "tune_head.epochs=2", "train_frozen.epochs=2", "finetune.epochs=1"),
     *("scaling.batch_size=50", "scaling_search.tolerance=0.066"),  # one candidate
+    *("~compared_backbones.pico_64", "comparison.penalties=[0.1]"),
     *("scaling_ablation.match=paper", "scaling_ablation.epochs=1", "scaling_ablation.seeds=[0]"),
 )
 ARMS = ("baseline", "width", "compound")  # of the sample
-WITHOUT_SCALING = ("scaling_search.epochs=0", "~scaling_arms", "+scaling_arms={}")  # for tests of what comes before it
+ENTRIES = ("pico_32",)  # compared backbones of the tiny study, and of the tests' sample
+WITHOUT_SCALING = (  # nor a comparison, for tests of what comes before them
+    *("scaling_search.epochs=0", "~scaling_arms", "+scaling_arms={}", "~compared_backbones", "+compared_backbones={}"),
+)
 
 
 class Repository:

@@ -17,12 +17,15 @@ ROOT = Path(__file__).parents[2]
 WRITTEN: dict[str, Any] = load_yaml(ROOT / "params.yaml")  # as DVC reads it
 
 
+FAMILIES = {"scaling_arms": params.Arm, "compared_backbones": params.Backbone}  # whose keys a person chooses
+
+
 def is_section(name: str, value: Any) -> bool:
-    return isinstance(value, dict) and name != "scaling_arms"
+    return isinstance(value, dict) and name not in FAMILIES
 
 
 def text_of(tree: Mapping[str, Any]) -> str:
-    """params.yaml with one line per key, and one for all arms."""
+    """params.yaml with one line per key, and one for all arms, and all backbones that are compared."""
     lines = []
     for name, value in tree.items():
         lines.append(f"{name}:" if is_section(name, value) else f"{name}: {json.dumps(value)}")
@@ -72,8 +75,8 @@ def test_values_arrive_as_dvc_reads_them():
     for name, section in WRITTEN.items():
         for key, value in section.items() if is_section(name, section) else [(name, section)]:
             holder = getattr(read, name) if is_section(name, section) else read
-            if key == "scaling_arms":
-                value = {arm: params.Arm(**own) for arm, own in section.items()}
+            if key in FAMILIES:
+                value = {member: FAMILIES[key](**own) for member, own in section.items()}
             if key == "rate_factor":
                 value = params.RateFactor(**value)
             assert getattr(holder, key) == (tuple(value) if isinstance(value, list) else value)
@@ -135,7 +138,7 @@ BAD_VALUES = [
     ("dataset__train_limit", "0.5", "dataset.train_limit: 0.5 is not allowed; "
      "allowed: an integer >= 2 and <= 1000000000 or null"),
     ("backbone__name", "efficientnet_b8", "backbone.name: 'efficientnet_b8' is not allowed; allowed: "
-     f"{', '.join(params.BACKBONES)}; did you mean efficientnet_b7?"),
+     f"{', '.join(params.BACKBONES)} or timm/<name>; did you mean efficientnet_b7?"),
     ("backbone__weights", "null", "backbone.weights: null is not allowed; allowed: a text"),
     ("backbone__resolution", "nativ", "backbone.resolution: 'nativ' is not allowed; allowed: "
      "native or an integer >= 32 and <= 4096; did you mean native?"),

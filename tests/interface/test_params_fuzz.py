@@ -91,7 +91,9 @@ def names(line: str, place: str) -> bool:
     """Whether a message is one line about the key `place`."""
     if place == "finetune.epochs":  # too few of them contradict the warm-up
         place = "finetune.warmup_epochs" if line.startswith("finetune.warmup_epochs") else place
-    inner = f"{place}." if place.startswith("scaling_arms") else f"{place}["  # what is wrong may lie within
+    inner = (
+        f"{place}." if place.startswith(("scaling_arms", "compared_backbones")) else f"{place}["
+    )  # what is wrong may lie within
     return len(line.splitlines()) == 1 and len(line) < 1000 and line.startswith((f"{place}:", inner))
 
 

@@ -25,7 +25,7 @@ SETTINGS = (
     *(*TINY, "tune_head.trials=6", "tune_head.epochs=60", "train_frozen.epochs=100", "finetune.epochs=6"),
     *("finetune.checkpoint_minutes=100.0", "scaling.checkpoint_minutes=100.0", "scaling_ablation.epochs=8"),
     *("scaling_search.tolerance=0.2", "scaling_search.max_multiply_adds=3060000.0", "scaling_search.epochs=5"),
-    *("~scaling_arms.baseline", "~scaling_arms.compound"),
+    *("~scaling_arms.baseline", "~scaling_arms.compound", "~compared_backbones", "+compared_backbones={}"),
 )
 ONE = {"THREADS": "1", "OMP_NUM_THREADS": "1"}
 TWO = {"LAUNCHER": "torchrun --nproc-per-node 2", "THREADS": "1"}

@@ -25,7 +25,10 @@ ONLY_IN = {
         f"src/interface/{name}.py"
         for name in ("tracking", "tracking_contents", "tracking_experiments", "tracking_mirror", "tracking_store")
     },
-    "matplotlib": {f"src/figures/{name}.py" for name in ("style", "transfer", "rate", "scaling", "calibration")},
+    "matplotlib": {
+        f"src/figures/{name}.py"
+        for name in ("backbones", "calibration", "labels", "rate", "scaling", "style", "transfer")
+    },
     "yaml": {"src/interface/checking.py", "stages/given.py"},
     "optuna": {"src/transfer/head_search.py"},
     "sklearn": {"src/data/datasets.py"},
@@ -50,7 +53,11 @@ UNREAD = {
     "src/figures/calibration.py",
 }
 # How a stage names what a function inside src reads for it.
-READ_BY_LIBRARY = {"weights": "cfg.backbone", "data/source": "cfg.dataset", "src/report/page.html": "pages"}
+READ_BY_LIBRARY = {
+    "weights": "cfg.backbone",
+    "data/source": "cfg.dataset",
+    "src/report/page.html": "pages",
+}
 
 
 def parse(path: str) -> ast.Module:

@@ -7,26 +7,30 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from tests.builders.repository import ARMS, ROOT, TINY, Repository, copied, moved, ran
+from tests.builders.repository import ARMS, ENTRIES, ROOT, TINY, Repository, copied, moved, ran
 from tests.pipeline.test_pipeline import SOURCES
 from tools.deps import OBSERVERS
 
 FOLDERS = [f"{kind}/scaling_ablation" for kind in ("metrics", "plots", "data/predictions", "data/runs")]  # of all arms
 ABLATION = " ".join(f"scaling_ablation@{arm}" for arm in ARMS)
 SCALING = f"scaling_search {ABLATION}"
-ALL = f"download extract_features baseline tune_head train_frozen finetune {SCALING} report"
+COMPARISON = " ".join(f"compare_backbones@{entry}" for entry in ENTRIES)
+ALL = f"download extract_features baseline {COMPARISON} tune_head train_frozen finetune {SCALING} report"
 ON_FEATURES = "baseline tune_head train_frozen"
-ON_IMAGES = f"extract_features finetune {SCALING}"
+FROZEN = f"extract_features {COMPARISON}"
+FROM_WEIGHTS = f"{FROZEN} finetune"
+ON_IMAGES = f"{FROM_WEIGHTS} {SCALING}"
 FROM_IMAGES = f"finetune {SCALING}"
 TRAINING = f"tune_head train_frozen {FROM_IMAGES}"
 TRANSFER = f"extract_features {ON_FEATURES} finetune"
-COMPUTING = f"{TRANSFER} {SCALING}"
+COMPUTING = f"{TRANSFER} {COMPARISON} {SCALING}"
 
 # An edit that leaves a stage's outputs as they were (a comment) reruns these, and nothing further down but the report,
 # which shows how long they took.
 AFTER_EDITING = {
     **{f"stages/{stage}.py": stage for stage in ALL.split() if "@" not in stage},
     "stages/scaling_ablation.py": ABLATION,
+    "stages/compare_backbones.py": COMPARISON,
     "stages/find_lr.py": "",
     "stages/check.py": "",
     "stages/starting.py": "",
@@ -40,31 +44,41 @@ AFTER_EDITING = {
     "src/base/artifacts.py": ALL,
     "src/images/augmentation.py": ON_IMAGES,
     "src/training/averaging.py": TRAINING,
-    "src/models/backbones.py": "extract_features finetune",
+    "src/models/backbones.py": FROM_WEIGHTS,
     "src/transfer/baselines.py": "baseline",
     "src/base/batches.py": COMPUTING,
     "src/training/checkpoints.py": TRAINING,
     "src/evidence/comparisons.py": "report",
-    "src/models/cost.py": SCALING,
+    "src/models/cost.py": f"{COMPARISON} {SCALING}",
     "src/scaling/matching.py": ABLATION,
     "src/data/datasets.py": "download",
     "src/base/devices.py": COMPUTING,
     "src/base/distributed.py": COMPUTING,
     "src/data/downloads.py": "download",
     "src/models/efficientnet.py": ON_IMAGES,
-    "src/models/engines.py": "extract_features",
-    "src/models/lite.py": f"extract_features finetune {ABLATION}",
+    "src/models/engines.py": FROZEN,
+    "src/models/lite.py": f"{FROM_WEIGHTS} {ABLATION}",
+    "src/models/hub.py": f"{FROM_WEIGHTS} {ABLATION}",
+    "src/models/pretraining.py": COMPARISON,
     "src/transfer/feature_batches.py": ON_FEATURES,
-    "src/transfer/features.py": "extract_features",
+    "src/transfer/features.py": FROZEN,
+    "src/transfer/neighbours.py": f"baseline {COMPARISON}",
+    "src/transfer/probe.py": COMPARISON,
+    "src/transfer/comparing.py": COMPARISON,
     "src/figures/style.py": "report",
+    "src/figures/labels.py": "report",
+    "src/figures/backbones.py": "report",
     "src/report/answer.py": "report",
+    "src/report/backbones.py": "report",
+    "src/report/backbone_tables.py": "report",
+    "src/report/compared.py": "report",
     "src/transfer/finetuning.py": "finetune",
     "src/transfer/head_training.py": "tune_head train_frozen",
     "src/models/heads.py": f"{ON_FEATURES} finetune",
     "src/images/image_batches.py": ON_IMAGES,
     "src/data/image_folders.py": "download",
     "src/evidence/intervals.py": "report",
-    "src/training/metrics.py": f"{ON_FEATURES} {FROM_IMAGES}",
+    "src/training/metrics.py": f"{ON_FEATURES} {COMPARISON} {FROM_IMAGES}",
     "src/report/mistakes.py": "report",
     "src/training/mixing.py": TRAINING,
     "src/scaling/networks.py": SCALING,
@@ -76,9 +90,12 @@ AFTER_EDITING = {
     "src/figures/transfer.py": "report",
     "src/images/policies.py": ON_IMAGES,
     "src/evidence/power.py": "report",
-    "src/training/precision.py": f"extract_features {TRAINING}",
+    "src/evidence/holm.py": "report",
+    "src/evidence/paired.py": "report",
+    "src/evidence/fronts.py": "report",
+    "src/training/precision.py": f"{FROZEN} {TRAINING}",
     "src/images/prefetching.py": ON_IMAGES,
-    "src/base/proportions.py": "scaling_search report",
+    "src/base/proportions.py": f"{COMPARISON} scaling_search report",
     "src/report/provenance.py": "report",
     "src/base/ranks.py": ALL,
     "src/base/randomness.py": COMPUTING,
@@ -108,7 +125,7 @@ AFTER_EDITING = {
     "src/report/contents.py": "report",
     "src/models/speed.py": ABLATION,
     "src/base/splits.py": ALL,
-    "src/data/splitting.py": "download",
+    "src/data/splitting.py": f"download {COMPARISON}",
     "src/base/stage_records.py": ALL,
     "src/evidence/answers.py": "report",
     "src/evidence/scores.py": "",
@@ -122,8 +139,8 @@ AFTER_EDITING = {
     "src/report/training.py": "report",
     "src/training/loop.py": TRAINING,
     "src/transfer/strategies.py": "finetune",
-    "src/models/weights.py": "extract_features finetune",
-    "weights/README.md": "extract_features finetune",
+    "src/models/weights.py": FROM_WEIGHTS,
+    "weights/README.md": FROM_WEIGHTS,
     "data/source/README.md": "download",
     "README.md": "",
     **dict.fromkeys(sorted(OBSERVERS), ""),
@@ -131,7 +148,7 @@ AFTER_EDITING = {
 # A change of results goes on to every stage that reads them (lr: test_stages.py). One candidate leaves a search nothing
 # to choose, whatever the seed and the recipe. Which sections a stage tracks, test_pipeline.py holds against its code.
 AFTER_SETTING = {
-    "seed=1": f"{TRANSFER} scaling_search",
+    "seed=1": f"{TRANSFER} {COMPARISON} scaling_search",
     "dataset.split_seed=1": f"download {COMPUTING}",
     "backbone.resolution=48": TRANSFER,
     "tune_head.dropout=[0.15]": "tune_head train_frozen finetune",
@@ -139,6 +156,7 @@ AFTER_SETTING = {
     "scaling.learning_rate=0.001": SCALING,
     "scaling_search.epochs=0": SCALING,  # now with the paper's coefficients
     "scaling_ablation.epochs=2": ABLATION,
+    "comparison.neighbours=3": COMPARISON,
     "report.title=Mine": "",
 }
 
@@ -230,6 +248,29 @@ def test_an_arm_comes_goes_and_changes_alone(tiny: Repository, tmp_path: Path, s
     assert reported(repository) == arms
     for folder in FOLDERS:  # what a dropped arm left stays there
         assert names(repository.folder / folder) == {*ARMS, *arms}
+
+
+PICO_48 = "{name:efficientnet_pico,weights:weights/efficientnet_pico_tinyimagenet64.safetensors,resolution:48}"
+# The entries whose stages run after settings, and those that there are then.
+ENTRY_CHANGES = {
+    f"+compared_backbones.pico_48={PICO_48}": (["pico_48"], [*ENTRIES, "pico_48"]),
+    "compared_backbones.pico_32.resolution=40": (["pico_32"], [*ENTRIES]),
+    "~compared_backbones.pico_32": ([], []),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", ENTRY_CHANGES)
+def test_an_entry_of_the_comparison_comes_goes_and_changes_alone(
+    tiny: Repository, tmp_path: Path, setting: str
+) -> None:
+    repository = copied(tiny, tmp_path / "study")
+    run, entries = ENTRY_CHANGES[setting]
+    said = repository.run("dvc", "exp", "run", f"--set-param={setting}").stdout
+    assert ran(said) == [*(f"compare_backbones@{entry}" for entry in run), "report"]
+    text = (repository.folder / "reports/report.md").read_text()
+    assert re.findall(r"^\| compared_backbones\.(\w+) \|", text, re.MULTILINE) == entries
+    assert re.findall(r"^\| compare_backbones@(\w+) \|", text, re.MULTILINE) == entries
 
 
 @pytest.fixture(scope="module")

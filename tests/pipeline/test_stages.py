@@ -10,15 +10,16 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.builders.repository import ARMS, Repository, ran
+from tests.builders.repository import ARMS, ENTRIES, Repository, ran
 from tests.conftest import audit_log, said_by
 from tests.pipeline.test_pipeline import DECLARED, PIPELINE, declared
 from tools.deps import OBSERVERS, reached_from
 
+MEMBERS = {"scaling_ablation": ARMS, "compare_backbones": ENTRIES}
 STAGES = [
     member
-    for stage, entry in DECLARED.items()
-    for member in ([f"{stage}@{arm}" for arm in ARMS] if "foreach" in entry else [stage])
+    for stage in DECLARED
+    for member in ([f"{stage}@{key}" for key in MEMBERS[stage]] if stage in MEMBERS else [stage])
 ]
 # Neither input nor output: settings, and what git ignores and the main checkout keeps.
 BESIDES = (
@@ -130,6 +131,24 @@ def test_predictions_of_each_seed_recompute_an_arms_metrics(sample: Repository, 
         )
         found = metrics(sample, f"scaling_ablation@{arm}")[split]
         assert (found["accuracy"], found["accuracy_std"]) == pytest.approx((hits.mean(), hits.std()))
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_predictions_of_the_probe_recompute_an_entrys_metrics(sample: Repository, entry: str) -> None:
+    from src.base import artifacts, splits
+
+    stored = artifacts.load(sample.folder / f"data/predictions/compare_backbones/{entry}.pt")
+    found, chance = metrics(sample, f"compare_backbones@{entry}"), 0.1
+    for split in ("val", "test"):
+        rows = stored["split"] == splits.SPLITS.index(split)
+        hits = (stored["logits"]["probe"].argmax(1) == stored["label"])[rows].double().mean().item()
+        assert hits == found[split]["accuracy"] > 5 * chance
+    path = pd.read_csv(sample.folder / f"plots/compare_backbones/{entry}.csv")
+    assert path.converged.all()
+    assert found["val"]["accuracy"] == path.val_accuracy.max()
+    record = json.loads((sample.folder / f"data/runs/compare_backbones/{entry}.json").read_text())["facts"]
+    assert record["pretraining"] == "Tiny-ImageNet-200"
+    assert record["images_per_second"] > 0
 
 
 def test_the_compound_arm_of_the_sample_is_the_candidate_that_the_search_chose(sample: Repository) -> None:
