@@ -1,14 +1,17 @@
 """Run a recipe as the DVC experiment of its name, and leave it in the workspace: `python -m recipes.run sample`.
 
 A recipe is a file of `key=value` lines, as `dvc exp run -S` takes them: what it does otherwise than params.yaml as
-committed, whatever ran last. Empty lines and those that start with # are left out.
+committed, whatever ran last. Empty lines and those that start with # are left out. Lines from `[if installed: MODULE
+...]` to `[else]` count where Python has all these modules, those from there to `[end]` where it has not. More such
+lines may follow the recipe's name: `python -m recipes.run backbones_cifar10 dataset.source=cifar-10-python.tar.gz`.
 """
 
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +22,7 @@ from dvc.utils.hydra import apply_overrides
 from src.interface import checking, params
 
 PARAMS = "params.yaml"
+IF = "[if installed:"
 
 AFTERWARDS = """
 The report: open reports/report.html in a browser.
@@ -35,9 +39,16 @@ IDENTITY = """
 
 
 def overrides(recipe: str | Path) -> list[str]:
-    """The `key=value` lines of a recipe, in order."""
-    lines = (line.strip() for line in Path(recipe).read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+    """The `key=value` lines of a recipe that count here, in order."""
+    found, counts = [], True
+    for line in map(str.strip, Path(recipe).read_text(encoding="utf-8").splitlines()):
+        if line.startswith(IF):
+            counts = all(find_spec(module) for module in line.removeprefix(IF).rstrip("]").split())
+        elif line in ("[else]", "[end]"):
+            counts = line == "[end]" or not counts
+        elif counts and line and not line.startswith("#"):
+            found.append(line)
+    return found
 
 
 def has_identity() -> bool:
@@ -60,15 +71,15 @@ def free(name: str) -> None:
         subprocess.run(["dvc", "exp", "remove", "--quiet", name], check=True)
 
 
-def applied(name: str, base: bytes) -> bytes:
-    """params.yaml under `recipes/<name>.txt`, from what `base` says.
+def applied(name: str, base: bytes, more: Sequence[str] = ()) -> bytes:
+    """params.yaml under `recipes/<name>.txt` and then the lines `more`, from what `base` says.
 
     Raises:
         ValueError: in one line, a key or a value that params.yaml cannot have.
     """
     recipe = Path("recipes", f"{name}.txt")
     # `++` takes unknown keys too, of which the check of params.yaml has a better word to say than Hydra.
-    lines = [line if line[0] in "+~" else f"++{line}" for line in overrides(recipe)]
+    lines = [line if line[0] in "+~" else f"++{line}" for line in (*overrides(recipe), *more)]
     with TemporaryDirectory() as folder:
         path = Path(folder, PARAMS)
         path.write_bytes(base)
@@ -123,11 +134,11 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from _leaves(value, f"{prefix}{key}.")
 
 
-def run(name: str) -> int:
-    """Run `recipes/<name>.txt`; DVC's exit status."""
+def run(name: str, *more: str) -> int:
+    """Run `recipes/<name>.txt`, with the lines `more` besides; DVC's exit status."""
     base = _git("show", f"HEAD:{PARAMS}")
     refuse_to_lose(base)
-    Path(PARAMS).write_bytes(applied(name, base))
+    Path(PARAMS).write_bytes(applied(name, base, more))
     known = has_identity()
     if not known:
         lend_identity()
@@ -142,6 +153,6 @@ def run(name: str) -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(run(sys.argv[1]))
+        sys.exit(run(*sys.argv[1:]))
     except ValueError as error:
         sys.exit(f"recipes: {error}")

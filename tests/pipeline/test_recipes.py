@@ -179,6 +179,59 @@ def test_published_figures_stand_in_a_recipe_and_on_the_page(figure):
     assert figure in (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
 
 
+def test_the_sample_compares_one_network_at_two_resolutions():
+    cfg = loaded("sample")
+    assert [(entry.name, entry.resolution) for entry in cfg.compared_backbones.values()] == [
+        ("efficientnet_pico", 32),
+        ("efficientnet_pico", 64),
+    ]
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_own_images_and_the_comparison_take_lite0_where_its_weights_are_installed(monkeypatch, installed):
+    monkeypatch.setattr(run, "find_spec", lambda module: object() if installed else None)
+    base = (ROOT / "params.yaml").read_bytes()
+    monkeypatch.chdir(ROOT)
+    folder, compared = (params.parse(run.applied(name, base)) for name in ("folder", "backbones"))
+    assert folder.backbone.name == ("efficientnet_lite0" if installed else "efficientnet_pico")
+    assert (folder.dataset.name, folder.augment.flip, folder.report.title is None) == ("folder", True, False)
+    names = {entry.name for entry in compared.compared_backbones.values()}
+    assert ("efficientnet_lite2" in names) is installed
+    assert "efficientnet_pico" in names
+    assert compared.dataset == params.parse(base).dataset, "whatever params.yaml names"
+
+
+def test_a_recipe_counts_a_part_only_where_all_its_modules_are_installed(monkeypatch, tmp_path):
+    (tmp_path / "own.txt").write_text("seed=1\n[if installed: here there]\nlr=2\n[else]\nlr=3\n[end]\nlr=4")
+    for there, lines in ((True, ["seed=1", "lr=2", "lr=4"]), (False, ["seed=1", "lr=3", "lr=4"])):
+        monkeypatch.setattr(run, "find_spec", lambda name, there=there: name == "here" or there or None)
+        assert run.overrides(tmp_path / "own.txt") == lines
+
+
+def test_the_study_by_resolution_has_the_entries_of_its_issue():
+    ten, hundred = loaded("backbones_cifar10"), loaded("backbones_cifar100")
+    assert (ten.dataset.name, ten.comparison.train_limit, hundred.dataset.name) == ("cifar10", None, "cifar100")
+    sides = {"efficientnet_pico": [64], "efficientnet_lite1": [240], "efficientnet_lite2": [260]}
+    sides["efficientnet_lite0"] = [32, 48, 64, 96, 128, 160, 224, 260]
+    found = {}
+    for entry in ten.compared_backbones.values():
+        found.setdefault(entry.name, []).append(entry.resolution)
+    assert found == sides
+    assert [entry.resolution for entry in hundred.compared_backbones.values()] == [32, 64, 128, 224]
+    assert all(
+        key == f"{entry.name.removeprefix('efficientnet_')}_{entry.resolution}"
+        for cfg in (ten, hundred)
+        for key, entry in cfg.compared_backbones.items()
+    )
+
+
+def test_lines_after_a_recipes_name_come_after_its_own(checkout):
+    more = ["dataset.name=folder", "dataset.source='/my photos'", "report.title=Mine"]
+    cfg = params.parse(run.applied("backbones_cifar10", checkout.read_bytes(), more))
+    assert (cfg.dataset.name, cfg.dataset.source, cfg.report.title) == ("folder", "/my photos", "Mine")
+    assert len(cfg.compared_backbones) == 11
+
+
 def test_comments_and_empty_lines_of_a_recipe_are_left_out_and_values_stay_whole(tmp_path):
     (tmp_path / "own.txt").write_text("# lr=1\n\n  lr=0.1\r\nreport.title='a # b, c'\ntune_head.dropout=[0.1, 0.2]")
     assert run.overrides(tmp_path / "own.txt") == ["lr=0.1", "report.title='a # b, c'", "tune_head.dropout=[0.1, 0.2]"]
@@ -190,7 +243,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A git repository with params.yaml and some recipes alone, in which the test runs."""
     monkeypatch.chdir(tmp_path)
     Path("recipes").mkdir()
-    for name in ("sample", "cifar10_quick", "published_b1_tuned_head"):
+    for name in ("sample", "cifar10_quick", "published_b1_tuned_head", "backbones_cifar10"):
         shutil.copy(ROOT / f"recipes/{name}.txt", "recipes")
     for command in (("init", "-q"), ("add", "recipes")):
         git(*command)
