@@ -2,15 +2,18 @@
 
 A recipe is a file of `key=value` lines, as `dvc exp run -S` takes them: what it does otherwise than params.yaml as
 committed, whatever ran last. Empty lines and those that start with # are left out. Lines from `[if installed: MODULE
-...]` to `[else]` count where Python has all these modules, those from there to `[end]` where it has not. More such
-lines may follow the recipe's name: `python -m recipes.run backbones_cifar10 dataset.source=cifar-10-python.tar.gz`.
+...]` to `[else]` count where Python has all these modules, those from there to `[end]` where it has not. `[keep:
+SECTION ...]` takes these sections from params.yaml as it is now. More `key=value` lines may follow the recipe's name:
+`python -m recipes.run backbones_cifar10 dataset.source=cifar-10-python.tar.gz`.
 """
 
+import json
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +25,7 @@ from dvc.utils.hydra import apply_overrides
 from src.interface import checking, params
 
 PARAMS = "params.yaml"
-IF = "[if installed:"
+IF, KEEP = "[if installed:", "[keep:"
 
 AFTERWARDS = """
 The report: open reports/report.html in a browser.
@@ -46,9 +49,23 @@ def overrides(recipe: str | Path) -> list[str]:
             counts = all(find_spec(module) for module in line.removeprefix(IF).rstrip("]").split())
         elif line in ("[else]", "[end]"):
             counts = line == "[end]" or not counts
-        elif counts and line and not line.startswith("#"):
+        elif counts and line and not line.startswith(("#", KEEP)):
             found.append(line)
     return found
+
+
+def keeps(recipe: str | Path) -> set[str]:
+    """The sections that a recipe takes from params.yaml as it is now."""
+    lines = map(str.strip, Path(recipe).read_text(encoding="utf-8").splitlines())
+    return {section for line in lines if line.startswith(KEEP) for section in line[len(KEEP) :].rstrip("]").split()}
+
+
+def kept(recipe: str | Path) -> list[str]:
+    """The `key=value` lines that leave those sections as they are."""
+    path = Path(PARAMS)
+    now = _values(path.read_bytes()) if path.exists() else {}
+    values = {section: now[section] for section in sorted(keeps(recipe)) if section in now}
+    return [f"{key}={json.dumps(value)}" for key, value in _leaves(values) if not isinstance(value, dict)]
 
 
 def has_identity() -> bool:
@@ -79,7 +96,7 @@ def applied(name: str, base: bytes, more: Sequence[str] = ()) -> bytes:
     """
     recipe = Path("recipes", f"{name}.txt")
     # `++` takes unknown keys too, of which the check of params.yaml has a better word to say than Hydra.
-    lines = [line if line[0] in "+~" else f"++{line}" for line in (*overrides(recipe), *more)]
+    lines = [line if line[0] in "+~" else f"++{line}" for line in (*kept(recipe), *overrides(recipe), *more)]
     with TemporaryDirectory() as folder:
         path = Path(folder, PARAMS)
         path.write_bytes(base)
@@ -92,13 +109,18 @@ def applied(name: str, base: bytes, more: Sequence[str] = ()) -> bytes:
     return content
 
 
-def refuse_to_lose(base: bytes) -> None:
-    """Stop where params.yaml has values that would be lost: neither committed, nor an experiment's, nor a recipe's."""
+def refuse_to_lose(base: bytes, stay: Set[str] = frozenset()) -> None:
+    """Stop where params.yaml has values that would be lost: neither committed, nor an experiment's, nor a recipe's.
+
+    `stay`: sections that the next recipe keeps.
+    """
     path = Path(PARAMS)
-    now = checking.parse(path.read_bytes(), PARAMS) if path.exists() else None
-    if now is None or any(now == checking.parse(content, PARAMS) for content in _kept(base)):
+    if not path.exists():
         return
-    committed, present = dict(_leaves(checking.parse(base, PARAMS))), dict(_leaves(now))
+    now = _values(path.read_bytes(), stay)
+    if any(now == _values(content, stay) for content in _had_again(base)):
+        return
+    committed, present = dict(_leaves(_values(base, stay))), dict(_leaves(now))
     edits = [
         f"{key}={present.get(key, 'missing')} (committed: {committed.get(key, 'missing')})"
         for key in committed | present
@@ -111,7 +133,7 @@ def refuse_to_lose(base: bytes) -> None:
     )
 
 
-def _kept(base: bytes) -> Iterator[bytes]:
+def _had_again(base: bytes) -> Iterator[bytes]:
     """Every params.yaml that can be had again: the committed one, those of experiments, those under recipes."""
     yield base
     for reference in _git("for-each-ref", "--format=%(refname)", "refs/exps").decode().split():
@@ -119,11 +141,18 @@ def _kept(base: bytes) -> Iterator[bytes]:
             continue
         yield _git("show", f"{reference}:{PARAMS}")
     for recipe in Path("recipes").glob("*.txt"):
-        yield applied(recipe.stem, base)
+        with suppress(ValueError):  # of a section that it keeps
+            yield applied(recipe.stem, base)
 
 
 def _git(*command: str) -> bytes:
     return subprocess.run(["git", *command], capture_output=True, check=True).stdout
+
+
+def _values(content: bytes, without: Set[str] = frozenset()) -> dict[str, Any]:
+    """What params.yaml says in `content`, by section."""
+    found = checking.parse(content, PARAMS)
+    return {key: value for key, value in found.items() if key not in without} if isinstance(found, dict) else {}
 
 
 def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -137,7 +166,7 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 def run(name: str, *more: str) -> int:
     """Run `recipes/<name>.txt`, with the lines `more` besides; DVC's exit status."""
     base = _git("show", f"HEAD:{PARAMS}")
-    refuse_to_lose(base)
+    refuse_to_lose(base, keeps(Path("recipes", f"{name}.txt")))
     Path(PARAMS).write_bytes(applied(name, base, more))
     known = has_identity()
     if not known:

@@ -198,7 +198,6 @@ def test_own_images_and_the_comparison_take_lite0_where_its_weights_are_installe
     names = {entry.name for entry in compared.compared_backbones.values()}
     assert ("efficientnet_lite2" in names) is installed
     assert "efficientnet_pico" in names
-    assert compared.dataset == params.parse(base).dataset, "whatever params.yaml names"
 
 
 def test_a_recipe_counts_a_part_only_where_all_its_modules_are_installed(monkeypatch, tmp_path):
@@ -208,7 +207,7 @@ def test_a_recipe_counts_a_part_only_where_all_its_modules_are_installed(monkeyp
         assert run.overrides(tmp_path / "own.txt") == lines
 
 
-def test_the_study_by_resolution_has_the_entries_of_its_issue():
+def test_the_study_by_resolution_has_eight_for_lite0_and_one_for_each_other_network():
     ten, hundred = loaded("backbones_cifar10"), loaded("backbones_cifar100")
     assert (ten.dataset.name, ten.comparison.train_limit, hundred.dataset.name) == ("cifar10", None, "cifar100")
     sides = {"efficientnet_pico": [64], "efficientnet_lite1": [240], "efficientnet_lite2": [260]}
@@ -243,7 +242,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A git repository with params.yaml and some recipes alone, in which the test runs."""
     monkeypatch.chdir(tmp_path)
     Path("recipes").mkdir()
-    for name in ("sample", "cifar10_quick", "published_b1_tuned_head", "backbones_cifar10"):
+    for name in ("sample", "cifar10_quick", "published_b1_tuned_head", "backbones_cifar10", "backbones", "folder"):
         shutil.copy(ROOT / f"recipes/{name}.txt", "recipes")
     for command in (("init", "-q"), ("add", "recipes")):
         git(*command)
@@ -286,6 +285,38 @@ def test_a_recipe_starts_from_what_is_committed_and_not_from_the_recipe_before_i
     assert (found.dataset.name, found.augment.flip) == ("cifar10", True)
     assert params.parse(run.applied("cifar10_quick", base)).lr == 0.002
     assert params.parse(base).lr == 7e-4
+
+
+def test_the_comparison_is_of_the_dataset_that_params_yaml_names_now(checkout):
+    base = checkout.read_bytes()
+    assert params.parse(run.applied("backbones", base)).dataset == params.parse(base).dataset
+    checkout.write_bytes(
+        run.applied("folder", base, ["dataset.source='/my photos/a \"b\", {c}'", "dataset.bad_files=skip"])
+    )
+    photographs = params.parse(checkout.read_bytes())
+    compared = params.parse(run.applied("backbones", base))
+    assert compared.dataset == photographs.dataset
+    assert compared.dataset.source == '/my photos/a "b", {c}'
+    assert compared.augment == params.parse(base).augment, "nothing else is kept"
+
+
+def test_an_edit_is_not_lost_to_a_recipe_that_keeps_it(checkout):
+    base, _ = checkout.read_bytes(), edit(checkout, "  source: null", "  source: /photos")
+    assert "dataset.source=/photos (committed: None)" in refused()
+    run.refuse_to_lose(base, run.keeps("recipes/backbones.txt"))
+    edit(checkout, "views: 4", "views: 5")
+    with pytest.raises(ValueError, match=r"them: features\.views=5 \(committed: 4\); keep"):
+        run.refuse_to_lose(base, run.keeps("recipes/backbones.txt"))
+
+
+@pytest.mark.parametrize("content", ["", "5", "[1]", "dataset: 5"])
+def test_params_yaml_without_sections_is_one_line_too(checkout, content):
+    base = checkout.read_bytes()
+    checkout.write_text(content)
+    assert "\n" not in refused()
+    if content == "dataset: 5":
+        with pytest.raises(ValueError, match=r"^recipes/backbones\.txt: dataset: "):
+            run.applied("backbones", base)
 
 
 def test_edits_that_only_params_yaml_has_are_named_and_kept(checkout):
