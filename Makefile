@@ -7,7 +7,7 @@ PIP := .venv/bin/python -m pip install --disable-pip-version-check
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := true
 # A process a core, each of one thread; what tests share is made once (tests/conftest.py).
-PYTEST := OMP_NUM_THREADS=1 python -m pytest -n logical --maxprocesses 4 --dist loadscope --durations=20
+PYTEST := OMP_NUM_THREADS=1 python -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder --durations=20
 
 # Before a first experiment, DVC warns of each output that is yet to be made, and no setting of its own keeps it from that.
 QUIET := import logging; logging.getLogger('dvc_data.index.checkout').disabled = True

@@ -17,7 +17,13 @@ SHORTER = (
 )
 
 
-USES_SAMPLE = ("test_stages.py", "test_rerun.py", "test_edits.py")  # in the fast tier; some edit it for a moment
+USES_SAMPLE = ("test_edits.py", "test_rerun.py", "test_stages.py")  # in the fast tier; some edit it for a moment
+LONGEST = (*USES_SAMPLE, "test_finetune_kills.py", "test_torchrun.py", "test_kills.py", "test_sample.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes begins first, so that no process ends long after the others (with --no-loadscope-reorder)."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.hookimpl(optionalhook=True)
