@@ -87,9 +87,8 @@ class Search:
         train, val = (FeatureBatches.load(str(folder / f"{name}.pt"), self.device, seed=0) for name in ("train", "val"))
         journal = folder / "trials.jsonl"
         journal.unlink(missing_ok=True)
-        search_heads(
-            self.cfg.tune_head, train, val, journal=journal, session=Session(seed=0, advance=lambda count: None)
-        )
+        session = Session(seed=0, advance=lambda count: None)
+        search_heads(self.cfg.tune_head, train, val, journal=journal, class_weights="equal", session=session)
 
     def one_epoch_in_loop(self) -> None:
         settings = self.cfg.tune_head

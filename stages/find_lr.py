@@ -36,7 +36,8 @@ def main() -> None:
         ).to(device)
     except RuntimeError:  # of load_state_dict: DVC, which would have noticed, does not start this script
         raise ValueError(f"{HEAD_WEIGHTS} is no head for {cfg.backbone.name} on these images: {BEFORE}") from None
-    optimizer, recipe = finetuning.optimizer(network, cfg.finetune, lr=cfg.lr), Recipe.of(cfg.finetune)
+    optimizer = finetuning.optimizer(network, cfg.finetune, lr=cfg.lr)
+    recipe = Recipe.of(cfg.finetune, class_weights=cfg.class_weights)
     with console.progress(STEPS * recipe.batch_size, "images", "find_lr") as bar:
         rows = rate_finding.run(network, optimizer, train, recipe, seed=cfg.seed, steps=STEPS, advance=bar.advance)
     artifacts.write_csv(rows, "plots/find_lr/curve.csv")

@@ -46,6 +46,7 @@ def main() -> None:
                     splits["val"],
                     cfg.finetune,
                     lr=cfg.lr,
+                    class_weights=cfg.class_weights,
                     session=Session(
                         seed=cfg.seed,
                         advance=bar.advance,

@@ -18,8 +18,9 @@ from stages import given
 
 def every_setting(cfg: Params) -> dict[str, Any]:
     return (
-        {"seed": cfg.seed, "lr": cfg.lr, "deterministic": cfg.deterministic, "dataset": cfg.dataset}
-        | {"backbone": cfg.backbone, "augment": cfg.augment, "features": cfg.features, "inference": cfg.inference}
+        {"seed": cfg.seed, "lr": cfg.lr, "deterministic": cfg.deterministic, "class_weights": cfg.class_weights}
+        | {"dataset": cfg.dataset, "backbone": cfg.backbone, "augment": cfg.augment}
+        | {"features": cfg.features, "inference": cfg.inference}
         | {"baseline": cfg.baseline, "comparison": cfg.comparison, "compared_backbones": cfg.compared_backbones}
         | {"tune_head": cfg.tune_head, "train_frozen": cfg.train_frozen}
         | {"finetune": cfg.finetune, "scaling": cfg.scaling, "scaling_search": cfg.scaling_search}

@@ -37,6 +37,7 @@ def main() -> None:
                     splits["val"],
                     epochs=cfg.train_frozen.epochs,
                     batch_size=cfg.train_frozen.batch_size,
+                    class_weights=cfg.class_weights,
                     session=Session(
                         seed=cfg.seed,
                         advance=bar.advance,

@@ -33,6 +33,7 @@ def main() -> None:
                     train,
                     val,
                     journal=journal,
+                    class_weights=cfg.class_weights,
                     session=Session(seed=cfg.seed, advance=bar.advance, on_epoch=noted.watching(run.live())),
                 )
             best = head_search.best_of(trials)

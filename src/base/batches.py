@@ -24,6 +24,11 @@ class Batches(Protocol):
         """int64 of shape (N,), of all processes' images, on the device."""
         ...
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The K names."""
+        ...
+
     def shuffled(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and labels of this process's part of each batch of an epoch of training.
 

@@ -246,6 +246,7 @@ class Params:
     seed: Seed
     lr: Rate
     deterministic: bool
+    class_weights: Literal["equal", "balanced"]
     dataset: Dataset
     backbone: Backbone
     augment: Augment

@@ -40,6 +40,7 @@ class Recipe:
     mixup: float = 0.0
     cutmix: float = 0.0
     ema_decay: float = 0.0
+    class_weights: str = "equal"
     clip_norm: float = 0.0
     early_stopping: int = 0
     precision: str = "float32"
@@ -71,17 +72,19 @@ def epoch_batches(train: Batches, recipe: Recipe, *, seed: int, epoch: int, star
         yield Batch(inputs=mixed, labels=labels, partners=labels.roll(1, 0), kept=kept)
 
 
-def build_stepper(model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, recipe: Recipe) -> Stepper:
-    """What takes the recipe's steps."""
+def build_stepper(model: nn.Module, optimizer: torch.optim.Optimizer, train: Batches, recipe: Recipe) -> Stepper:
+    """What takes the recipe's steps on `train`."""
+    weighted = recipe.class_weights == "balanced"
     return Stepper(
         model=model,
         optimizer=optimizer,
-        device=device,
+        device=train.labels.device,
         precision=recipe.precision,
         label_smoothing=recipe.label_smoothing,
         clip_norm=recipe.clip_norm,
         part=recipe.micro_batch_size,
         compiled=recipe.compile,
+        class_weights=mixing.balanced_weights(train.labels, len(train.classes)) if weighted else None,
     )
 
 
@@ -111,7 +114,7 @@ class Loop:
                 f"{SMALLEST_PART} images of a batch; allowed with these batches: at most {most}"
             )
         self.record = Record(self.steps, device, skips=resolve(recipe.precision, device) == "float16")
-        self.stepper = build_stepper(self.model, self.optimizer, device, recipe)
+        self.stepper = build_stepper(self.model, self.optimizer, self.train, recipe)
         self.seconds, self.trained = 0.0, 0  # of training steps in this process
         self.written = time.monotonic()  # when the last checkpoint was
         self._restore()

@@ -70,6 +70,7 @@ def cross_entropy(
     partners: Tensor | None = None,
     kept: Tensor | None = None,
     label_smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """The sum over images of the cross-entropy in nats, float32; divide it by their number for the mean.
 
@@ -82,12 +83,23 @@ def cross_entropy(
         partners: labels of the images that are mixed in, int64 (N,).
         kept: the share of each image that is its own, (N,), from `mix`; needed with `partners`.
         label_smoothing: share of each label that is spread evenly over the classes (Szegedy et al., arXiv:1512.00567).
+        class_weights: by which each class's term counts, (K,); None: all 1.
     """
     logits = logits.float()
     if partners is None or kept is None:
-        return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
+        return F.cross_entropy(logits, labels, class_weights, reduction="sum", label_smoothing=label_smoothing)
     own, other = (
-        F.cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
+        F.cross_entropy(logits, targets, class_weights, reduction="none", label_smoothing=label_smoothing)
         for targets in (labels, partners)
     )
     return (kept * own + (1 - kept) * other).sum()
+
+
+def balanced_weights(labels: Tensor, classes: int) -> Tensor:
+    """What makes each class count the same in the loss, float32 (K,): N / (K * images of the class).
+
+    Over the images of `labels`, int64 (N,), they average 1, so that learning rates keep their scale. K counts classes
+    that have images. Source: King and Zeng, "Logistic regression in rare events data", Political Analysis 9 (2001).
+    """
+    counts = torch.bincount(labels, minlength=classes)
+    return len(labels) / (counts.clamp(min=1) * (counts > 0).sum())

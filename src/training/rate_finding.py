@@ -56,7 +56,7 @@ def run(
         advance: told the number of images after each step.
     """
     plain = replace(recipe, compile=False)  # compiling would take longer than the test
-    stepper = build_stepper(model.train(), optimizer, train.labels.device, plain)
+    stepper = build_stepper(model.train(), optimizer, train, plain)
     rows: list[Row] = []
     decay, average = smoothing(steps), 0.0
     epochs = (epoch_batches(train, recipe, seed=seed, epoch=epoch) for epoch in itertools.count(1))

@@ -71,6 +71,7 @@ class Stepper:
     Attributes:
         part: images per forward pass over all processes, at most, or one more where one would be left over; None: all.
         compiled: whether torch.compile is in use.
+        class_weights: of the loss, as `mixing.cross_entropy` takes them.
     """
 
     model: nn.Module
@@ -81,6 +82,7 @@ class Stepper:
     clip_norm: float
     part: int | None
     compiled: bool
+    class_weights: Tensor | None = None
     scaler: torch.amp.GradScaler = field(init=False)
 
     def __post_init__(self) -> None:
@@ -144,6 +146,7 @@ class Stepper:
                 partners=part.partners,
                 kept=part.kept,
                 label_smoothing=self.label_smoothing,
+                class_weights=self.class_weights,
             )
             self.scaler.scale(part_loss / total).backward()
             loss = loss + part_loss.detach() / total

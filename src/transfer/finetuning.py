@@ -79,6 +79,7 @@ def train(
     settings: Finetune,
     *,
     lr: float,
+    class_weights: str,
     session: Session,
 ) -> Fitted:
     """Train all of `network`, as `fitting.fit` does, by the strategy of `settings`."""
@@ -87,7 +88,7 @@ def train(
         optimizer(network, settings, lr=lr),
         images,
         val,
-        Recipe.of(settings),
+        Recipe.of(settings, class_weights=class_weights),
         unfreeze=unfreezer(network, settings),
         session=session,
     )

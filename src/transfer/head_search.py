@@ -48,6 +48,7 @@ def search_heads(
     train: FeatureBatches,
     val: FeatureBatches,
     *,
+    class_weights: str,
     session: Session,
     journal: Path,
 ) -> list[Trial]:
@@ -65,7 +66,15 @@ def search_heads(
         head = draw(settings, trials, seed=session.seed)
         try:
             own = session.numbered("trial", number)
-            _, fitted = fit_head(head, train, val, epochs=settings.epochs, batch_size=settings.batch_size, session=own)
+            _, fitted = fit_head(
+                head,
+                train,
+                val,
+                epochs=settings.epochs,
+                batch_size=settings.batch_size,
+                class_weights=class_weights,
+                session=own,
+            )
         except FloatingPointError as error:
             raise FloatingPointError(
                 f"trial {number} with {asdict(head)}: {error}: see tune_head.learning_rate"

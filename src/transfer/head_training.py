@@ -18,6 +18,7 @@ def fit_head(
     *,
     epochs: int,
     batch_size: int,
+    class_weights: str,
     session: Session,
 ) -> tuple[nn.Module, Fitted]:
     """Train a new head, with the hyperparameters that the search draws and finds, on cached features."""
@@ -30,6 +31,6 @@ def fit_head(
     ).to(train.labels.device)
     groups = parameter_groups(head, "head", lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
     optimizer = build_optimizer(chosen.optimizer, groups, epsilon=EPSILON)
-    recipe = Recipe(epochs=epochs, batch_size=batch_size, schedule=chosen.schedule)
+    recipe = Recipe(epochs=epochs, batch_size=batch_size, schedule=chosen.schedule, class_weights=class_weights)
     fitted = fit(head, optimizer, train, val, recipe, session=session)
     return head, fitted

@@ -151,6 +151,7 @@ AFTER_SETTING = {
     "seed=1": f"{TRANSFER} {COMPARISON} scaling_search",
     "dataset.split_seed=1": f"download {COMPUTING}",
     "backbone.resolution=48": TRANSFER,
+    "class_weights=balanced": "tune_head train_frozen finetune",
     "tune_head.dropout=[0.15]": "tune_head train_frozen finetune",
     "train_frozen.epochs=3": "train_frozen finetune",
     "scaling.learning_rate=0.001": SCALING,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
 from src.training import mixing
@@ -164,3 +165,30 @@ def test_the_loss_is_float32_and_has_a_gradient_whatever_the_logits_are(mixed: b
     assert loss.shape == ()
     assert torch.equal(loss, mixing.cross_entropy(logits.detach().float(), labels, **mixing_in))
     assert bool((logits.grad != 0).any())
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_each_class_counts_by_its_weight_and_no_image_differs_from_a_batch_of_its_own(
+    mixed: bool, label_smoothing: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(9, 3, generator=generator), torch.arange(9) % 3
+    weights, partners, kept = torch.tensor([0.5, 1.0, 4.0]), labels.roll(1), torch.linspace(0, 1, 9)
+    options = {"label_smoothing": label_smoothing, "class_weights": weights}
+    found = mixing.cross_entropy(logits, labels, **({"partners": partners, "kept": kept} if mixed else {}), **options)
+    smooth = torch.full((9, 3), label_smoothing / 3)
+    own = F.one_hot(labels, 3) * kept.unsqueeze(1) + F.one_hot(partners, 3) * (1 - kept.unsqueeze(1))
+    targets = smooth + (1 - label_smoothing) * (own if mixed else F.one_hot(labels, 3))
+    assert found == pytest.approx(-(targets * weights * logits.log_softmax(1)).sum().item(), rel=1e-6)
+
+
+def test_balanced_weights_are_scikit_learns_and_average_one_over_the_images() -> None:
+    labels = torch.tensor([0] * 70 + [1] * 25 + [2] * 5)
+    found = mixing.balanced_weights(labels, 3)
+    theirs = compute_class_weight("balanced", classes=np.arange(3), y=labels.numpy())
+    assert found.tolist() == pytest.approx(theirs.tolist())
+    assert found[labels].mean().item() == pytest.approx(1.0)
+    absent = mixing.balanced_weights(labels, 4)
+    assert torch.equal(absent[:3], found), "a class without images takes nothing from the others"
+    assert absent.isfinite().all()

@@ -97,8 +97,9 @@ def test_the_recipe_takes_every_value_that_the_settings_share_with_it() -> None:
         **{"label_smoothing": 0.2, "mixup": 0.3, "cutmix": 0.4, "ema_decay": 0.9, "clip_norm": 2.0},
         **{"early_stopping": 3, "precision": "bfloat16", "compile": True, "checkpoint_minutes": 5.0},
     )
-    recipe = Recipe.of(settings)
-    names = {field.name for field in fields(Recipe)}
+    recipe = Recipe.of(settings, class_weights="balanced")
+    assert recipe.class_weights == "balanced"
+    names = {field.name for field in fields(Recipe)} - {"class_weights"}  # which heads and fine-tuning share
     assert names <= {field.name for field in fields(Finetune)}
     assert {name: getattr(recipe, name) for name in names} == {name: getattr(settings, name) for name in names}
     assert (recipe.epochs, recipe.micro_batch_size, recipe.mixup, recipe.precision) == (7, 4, 0.3, "bfloat16")
@@ -118,7 +119,13 @@ def test_training_moves_the_lower_block_in_the_epochs_that_the_strategy_says(str
     note({})
     settings = finetune_settings(strategy=strategy, unfreeze_every=2, epochs=4, warmup_epochs=0)
     fitted = finetuning.train(
-        model, data, data, settings, lr=0.01, session=Session(seed=0, advance=quiet, on_epoch=note)
+        model,
+        data,
+        data,
+        settings,
+        lr=0.01,
+        class_weights="equal",
+        session=Session(seed=0, advance=quiet, on_epoch=note),
     )
     assert [not same_state(before, after) for before, after in pairwise(states)] == moved
     rates = {"0_lr", "3_lr", "head_lr"} if strategy == "layerwise" else {"backbone_lr", "head_lr"}

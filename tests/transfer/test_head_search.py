@@ -50,6 +50,7 @@ def run(journal: Path, sampler: str = "random", trials: int = TRIALS, seed: int 
         features(48, "train"),
         features(40, "val"),
         journal=journal,
+        class_weights="equal",
         session=Session(seed=seed, advance=images.append),
     )
     assert sum(images) == 2 * 48 * (trials - before)
@@ -146,6 +147,7 @@ def test_a_trial_is_a_head_trained_with_what_was_drawn(undisturbed: tuple[str, b
         features(40, "val"),
         epochs=2,
         batch_size=16,
+        class_weights="equal",
         session=Session(seed=0, advance=lambda count: None),
     )
     assert row.curve == fitted.curve
