@@ -9,7 +9,10 @@ from src.training import resuming
 from src.training.fitting import Session
 from src.transfer import head_search
 from src.transfer.feature_batches import FeatureBatches
+from src.transfer.trials import best_of, curve_rows, finalists, trial_rows
 from stages import given
+
+SECONDS = 5.0  # between two looks at whether something was edited
 
 
 def main() -> None:
@@ -23,10 +26,9 @@ def main() -> None:
         run.given(noted.identity()["files"])
         with resuming.held("tune_head", noted.identity(), device) as folder:
             journal = folder / "trials.jsonl"
-            images_per_trial = cfg.tune_head.epochs * len(train.labels)
-            total, done = (
-                count * images_per_trial for count in (cfg.tune_head.trials, len(head_search.finished(journal)))
-            )
+            images = len(train.labels)
+            total = head_search.images_in_all(cfg.tune_head, images=images, judges=len(val.labels))
+            done = sum(round(trial.epochs * images) for trial in head_search.finished(journal))
             with console.progress(total, "images", "tune_head", start=done) as bar:
                 trials = head_search.search_heads(
                     cfg.tune_head,
@@ -34,31 +36,37 @@ def main() -> None:
                     val,
                     journal=journal,
                     class_weights=cfg.class_weights,
-                    session=Session(seed=cfg.seed, advance=bar.advance, on_epoch=noted.watching(run.live())),
+                    session=Session(
+                        seed=cfg.seed,
+                        advance=noted.watching(bar.advance, seconds=SECONDS),
+                        on_epoch=noted.watching(run.live()),
+                    ),
                 )
-            best = head_search.best_of(trials)
+            best, last = best_of(trials), finalists(trials)
             shares = head_search.importances(cfg.tune_head, trials, seed=cfg.seed)
             found = {
                 "val": {"accuracy": best.val_accuracy, "loss": best.val_loss},
                 "best_trial": best.trial,
-                "trials": len(trials),
+                "trials": len({trial.trial for trial in trials}),
             }
             with artifacts.together(noted.confirm):
                 artifacts.write_json(asdict(best.head), "models/best_head.json")
                 artifacts.write_json(found, "metrics/tune_head.json")
-                artifacts.write_csv(head_search.trial_rows(trials), "plots/tune_head/trials.csv")
-                artifacts.write_csv(head_search.curve_rows(trials), "plots/tune_head/curves.csv")
+                artifacts.write_csv(trial_rows(trials), "plots/tune_head/trials.csv")
+                artifacts.write_csv(curve_rows(trials), "plots/tune_head/curves.csv")
                 artifacts.write_csv(
                     [{"parameter": k, "importance": v} for k, v in shares.items()], "plots/tune_head/importances.csv"
                 )
-                for trial in trials:
+                for trial in last:  # of halving's many heads, MLflow has a run of those that were trained to the end
                     scores = {"accuracy": trial.val_accuracy, "loss": trial.val_loss}
                     own = {"val": scores, "best_epoch": trial.best_epoch}
                     run.trial("trial", trial.trial, asdict(trial.head), own, trial.curve, val=len(val.labels))
                 run.metrics(found, val=len(val.labels))
                 record.note(**devices.describe(device))
                 artifacts.write_json(record.values(), "data/runs/tune_head.json")
-    kept = f"trial {best.trial} kept of {len(trials)}"
+    kept = f"trial {best.trial} kept of {found['trials']}"
+    if len(last) < len(trials):
+        kept += f" in {best.rung} rungs, the {len(last)} of the last in MLflow"
     console.answer("tune_head", f"{100 * best.val_accuracy:.1f} % on validation, {kept}")
 
 

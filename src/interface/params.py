@@ -120,7 +120,9 @@ class TuneHead:
     trials: Count
     epochs: Count
     batch_size: Batch
-    sampler: Literal["random", "tpe"]
+    sampler: Literal["random", "tpe", "halving"]
+    reduction: Annotated[int, Range(2, 1000)]
+    finalists: Count
     learning_rate: tuple[Rate, ...]
     rate_factor: RateFactor
     weight_decay: tuple[NonNegative, ...]

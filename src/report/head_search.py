@@ -3,13 +3,16 @@
 import pandas as pd
 
 from src.figures import transfer
+from src.report.grid_search import grid_chapter
 from src.report.numbers import percent
 from src.report.pages import Figure, Section, Table
 from src.report.study import Study
 
 
 def search_chapter(study: Study) -> Section:
-    """All trials, best first, and what mattered in them."""
+    """All trials, best first, and what mattered in them; of a search in rungs, the trials of the last."""
+    if study.settings["tune_head"].sampler == "halving":
+        return grid_chapter(study, _trial_rows(study, study.metrics["tune_head"]["best_trial"]))
     best, draws = study.metrics["tune_head"]["best_trial"], len(study.trials)
     shares = dict(zip(study.importances["parameter"].map(str), study.importances["importance"].map(float), strict=True))
     parts = {name.replace("_", " "): percent(share) for name, share in shares.items()}
@@ -37,7 +40,9 @@ def search_chapter(study: Study) -> Section:
 
 
 def _trial_rows(study: Study, best: int) -> Table:
-    ranked = study.trials.sort_values(["val_accuracy", "val_loss", "trial"], ascending=[False, True, True])
+    last = study.trials[study.trials["rung"] == study.trials["rung"].max()]
+    ranked = last.sort_values(["val_accuracy", "val_loss", "trial"], ascending=[False, True, True])
+    ranked = ranked.drop(columns=["rung", "epochs", "judged"])  # the same for all of them
     words = list(ranked.select_dtypes(exclude="number"))
     shown = ranked[["trial", *words, *(name for name in ranked if name not in ("trial", *words))]].astype(object)
     shown["trial"] = [f"{trial} ★" if trial == best else str(trial) for trial in ranked["trial"]]
@@ -46,7 +51,7 @@ def _trial_rows(study: Study, best: int) -> Table:
     for name in ("learning_rate", "weight_decay", "dropout"):
         shown[name] = ranked[name].map("{:g}".format)
     return Table(
-        caption="All trials, the best validation accuracy first; ★ the one that was chosen.",
+        caption="All trials that trained to the end, the best validation accuracy first; ★ the one that was chosen.",
         rows=shown.rename(columns=lambda name: str(name).replace("_", " ").replace("val ", "val. ").capitalize()),
         text_columns=1 + len(words),
         marked=ranked["trial"].tolist().index(best),

@@ -1,21 +1,23 @@
 """The head search: draws of hyperparameters, each trained on cached features and judged on validation."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
 
-from src.base import artifacts
 from src.base.randomness import seed_of
 from src.interface.params import TuneHead
 from src.models.heads import Head
-from src.training.fitting import Row, Session
+from src.training.fitting import Session
+from src.transfer import halving
 from src.transfer.feature_batches import FeatureBatches
 from src.transfer.head_training import fit_head
+from src.transfer.trials import Trial, read_batches, write_batch
 
+HALVING = "halving"  # the sampler that draws nothing: it tries the whole grid
 HYPERPARAMETERS = tuple(field.name for field in fields(Head))
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
@@ -23,24 +25,6 @@ SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
 }
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """A finished draw of the search; as a line of its journal, its fields in this order.
-
-    Attributes:
-        trial: its number, from 0.
-        best_epoch: counted from 1, by validation accuracy, then by validation loss; the scores are that epoch's.
-        curve: one row per epoch.
-    """
-
-    trial: int
-    head: Head
-    best_epoch: int
-    curve: list[Row]
-    val_accuracy: float
-    val_loss: float
 
 
 def search_heads(
@@ -54,13 +38,18 @@ def search_heads(
 ) -> list[Trial]:
     """Run the trials that `journal` does not hold yet, and return all of them in order.
 
-    Each finished trial is on disk before the next is drawn. A trial is drawn by a sampler seeded from (seed, trial
-    number) and given the finished trials in order, so a search that was killed goes on as if it had not been.
+    `halving` tries the whole grid, as halving.py says. Else, each finished trial is on disk before the next is drawn. A
+    trial is drawn by a sampler seeded from (seed, trial number) and given the finished trials in order, so a search
+    that was killed goes on as if it had not been.
 
     Args:
         session: its seed is also that of the draws; a trial has no checkpoints.
         journal: file of one JSON line per finished trial.
     """
+    if settings.sampler == HALVING:
+        return halving.search_heads(
+            settings, train, val, class_weights=class_weights, session=session, journal=journal
+        )
     trials = finished(journal)
     for number in range(len(trials), settings.trials):
         head = draw(settings, trials, seed=session.seed)
@@ -79,15 +68,32 @@ def search_heads(
             raise FloatingPointError(
                 f"trial {number} with {asdict(head)}: {error}: see tune_head.learning_rate"
             ) from None
-        scores = {f"val_{name}": value for name, value in fitted.scores.items()}
-        trials.append(Trial(trial=number, head=head, best_epoch=fitted.best_epoch, curve=fitted.curve, **scores))
-        artifacts.append_line(asdict(trials[-1]), journal)
+        trial = Trial(
+            trial=number,
+            rung=1,
+            epochs=float(settings.epochs),
+            judged=len(val.labels),
+            head=head,
+            best_epoch=fitted.best_epoch,
+            curve=fitted.curve,
+            val_accuracy=fitted.scores["accuracy"],
+            val_loss=fitted.scores["loss"],
+        )
+        write_batch([trial], journal)
+        trials.append(trial)
     return trials
+
+
+def images_in_all(settings: TuneHead, *, images: int, judges: int) -> int:
+    """How many images all heads are trained on, epochs counted, of a training set of `images`."""
+    if settings.sampler == HALVING:
+        return halving.images_in_all(settings, images=images, judges=judges)
+    return settings.trials * settings.epochs * images
 
 
 def finished(journal: Path) -> list[Trial]:
     """The trials that an earlier run of the same search left behind."""
-    return [Trial(**line | {"head": Head(**line["head"])}) for line in artifacts.read_lines(journal)]
+    return [trial for batch in read_batches(journal) for trial in batch]
 
 
 def draw(settings: TuneHead, before: Sequence[Trial], *, seed: int) -> Head:
@@ -102,36 +108,23 @@ def draw(settings: TuneHead, before: Sequence[Trial], *, seed: int) -> Head:
     return Head(**drawn | {"learning_rate": _scaled(settings, drawn["learning_rate"], drawn["optimizer"])})
 
 
-def best_of(trials: Sequence[Trial]) -> Trial:
-    """The trial with the highest validation accuracy; of equals, the one with the lowest loss, then the first."""
-    return max(trials, key=lambda trial: (trial.val_accuracy, -trial.val_loss, -trial.trial))
-
-
 def importances(settings: TuneHead, trials: Sequence[Trial], *, seed: int) -> dict[str, float]:
     """Share of each hyperparameter in the variance of validation accuracy, by fANOVA (Hutter et al., ICML 2014).
+
+    Of halving's trials, those of the first rung count, in which the whole grid is trained equally long.
 
     The learning rate's is that of what was drawn, before `rate_factor`: the optimizer has no share in it.
 
     Zero for all where there is no variance to share: a single trial, or equal accuracies.
     """
-    if len({trial.val_accuracy for trial in trials}) < 2:
+    first = [trial for trial in trials if trial.rung == 1]
+    if len({trial.val_accuracy for trial in first}) < 2:
         return dict.fromkeys(HYPERPARAMETERS, 0.0)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
-    shares = optuna.importance.get_param_importances(_study(settings, trials), evaluator=evaluator)
+    shares = optuna.importance.get_param_importances(_study(settings, first), evaluator=evaluator)
     return {
         name: float(shares.get(name, 0.0)) for name in sorted(HYPERPARAMETERS, key=lambda name: -shares.get(name, 0.0))
     }
-
-
-def trial_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """One row per trial: its number, scores and hyperparameters."""
-    scores = ("trial", "val_accuracy", "val_loss", "best_epoch")
-    return [{name: getattr(trial, name) for name in scores} | asdict(trial.head) for trial in trials]
-
-
-def curve_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """One row per trial and epoch."""
-    return [{"trial": trial.trial} | row for trial in trials for row in trial.curve]
 
 
 def _scaled(settings: TuneHead, rate: float, optimizer: str) -> float:

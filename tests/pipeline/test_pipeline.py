@@ -27,7 +27,7 @@ ONLY_IN = {
     },
     "matplotlib": {
         f"src/figures/{name}.py"
-        for name in ("backbones", "calibration", "labels", "rate", "scaling", "style", "transfer")
+        for name in ("backbones", "calibration", "head_search", "labels", "rate", "scaling", "style", "transfer")
     },
     "yaml": {"src/interface/checking.py", "stages/given.py"},
     "optuna": {"src/transfer/head_search.py"},

@@ -16,6 +16,7 @@ from src.training.fitting import Session
 from src.transfer import head_search
 from src.transfer.feature_batches import FeatureBatches
 from src.transfer.head_training import fit_head
+from src.transfer.trials import Trial, best_of, curve_rows, trial_rows
 
 TRIALS = 13  # TPE draws at random until it has seen ten
 
@@ -26,6 +27,8 @@ def settings(sampler: str = "random", trials: int = TRIALS) -> TuneHead:
         epochs=2,
         batch_size=16,
         sampler=sampler,
+        reduction=4,
+        finalists=1,
         learning_rate=(0.01, 0.001, 0.0005),
         rate_factor=RateFactor(adam=1, adamw=1, sgd=100, rmsprop=1),
         weight_decay=(0.0, 0.01),
@@ -42,7 +45,7 @@ def features(count: int, name: str) -> FeatureBatches:
     return FeatureBatches(features=cloud.half(), labels=labels, classes=("a", "b", "c"), seed=0)
 
 
-def run(journal: Path, sampler: str = "random", trials: int = TRIALS, seed: int = 0) -> list[head_search.Trial]:
+def run(journal: Path, sampler: str = "random", trials: int = TRIALS, seed: int = 0) -> list[Trial]:
     images: list[int] = []
     before = len(head_search.finished(journal))
     found = head_search.search_heads(
@@ -57,15 +60,25 @@ def run(journal: Path, sampler: str = "random", trials: int = TRIALS, seed: int 
     return found
 
 
-def trial(number: int, accuracy: float, loss: float = 1.0, **head: Any) -> head_search.Trial:
+def trial(number: int, accuracy: float, loss: float = 1.0, **head: Any) -> Trial:
     values = {name: getattr(settings(), name)[0] for name in head_search.HYPERPARAMETERS} | head
     if "learning_rate" not in head and values["optimizer"] == "sgd":
         values["learning_rate"] *= 100
     drawn = Head(**values)
-    return head_search.Trial(trial=number, head=drawn, best_epoch=1, curve=[], val_accuracy=accuracy, val_loss=loss)
+    return Trial(
+        trial=number,
+        rung=1,
+        epochs=2.0,
+        judged=40,
+        head=drawn,
+        best_epoch=1,
+        curve=[],
+        val_accuracy=accuracy,
+        val_loss=loss,
+    )
 
 
-def read(journal: bytes, folder: Path) -> list[head_search.Trial]:
+def read(journal: bytes, folder: Path) -> list[Trial]:
     """The trials of a journal."""
     (folder / "read.jsonl").write_bytes(journal)
     return head_search.finished(folder / "read.jsonl")
@@ -91,8 +104,8 @@ def test_a_search_that_was_killed_goes_on_to_the_same_bytes(
     journal.write_bytes(b"".join(lines[:kept]) + b"".join(lines[kept : kept + 1])[:torn])
     trials = run(journal, sampler)
     assert journal.read_bytes() == expected
-    assert [asdict(trial) for trial in trials] == [json.loads(line) for line in lines]
-    assert head_search.best_of(trials) == head_search.best_of(read(expected, tmp_path))
+    assert [asdict(trial) for trial in trials] == [json.loads(line)["batch"][0] for line in lines]
+    assert best_of(trials) == best_of(read(expected, tmp_path))
 
 
 def test_a_draw_is_a_function_of_the_seed_and_of_the_finished_trials(
@@ -162,9 +175,9 @@ def test_more_trials_begin_with_the_same_ones(undisturbed: tuple[str, bytes], tm
 
 
 def test_the_best_trial_has_the_highest_accuracy_then_the_lowest_loss_then_comes_first() -> None:
-    assert head_search.best_of([trial(0, 0.5, 0.1), trial(1, 0.6, 2.0), trial(2, 0.4, 0.0)]).trial == 1
-    assert head_search.best_of([trial(0, 0.6, 1.0), trial(1, 0.6, 0.5), trial(2, 0.6, 0.7)]).trial == 1
-    assert head_search.best_of([trial(0, 0.1, 1.0), trial(1, 0.6, 0.5), trial(2, 0.6, 0.5)]).trial == 1
+    assert best_of([trial(0, 0.5, 0.1), trial(1, 0.6, 2.0), trial(2, 0.4, 0.0)]).trial == 1
+    assert best_of([trial(0, 0.6, 1.0), trial(1, 0.6, 0.5), trial(2, 0.6, 0.7)]).trial == 1
+    assert best_of([trial(0, 0.1, 1.0), trial(1, 0.6, 0.5), trial(2, 0.6, 0.5)]).trial == 1
 
 
 def test_importances_share_one_whole_and_come_in_order(undisturbed: tuple[str, bytes], tmp_path: Path) -> None:
@@ -184,15 +197,15 @@ def test_each_optimizer_has_rates_of_its_own_scale_and_the_recorded_one_is_what_
     assert all(len(found) > 1 for found in rates.values())
     constant = [t for t in trials if t.head.schedule == "step"]
     assert [t.curve[0]["head_lr"] for t in constant] == [t.head.learning_rate for t in constant]
-    assert [row["learning_rate"] for row in head_search.trial_rows(trials)] == [t.head.learning_rate for t in trials]
+    assert [row["learning_rate"] for row in trial_rows(trials)] == [t.head.learning_rate for t in trials]
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_a_sampler_is_told_the_rate_that_it_drew_and_draws_as_without_a_factor(sampler: str) -> None:
     """The same draws, times the factor."""
     plain = replace(settings(sampler), rate_factor=RateFactor(adam=1, adamw=1, sgd=1, rmsprop=1))
-    ours: list[head_search.Trial] = []
-    theirs: list[head_search.Trial] = []
+    ours: list[Trial] = []
+    theirs: list[Trial] = []
     for number in range(14):
         scaled = head_search.draw(settings(sampler), ours, seed=0)
         unscaled = head_search.draw(plain, theirs, seed=0)
@@ -238,9 +251,9 @@ def test_without_variance_every_importance_is_zero() -> None:
 
 def test_the_tables_have_a_row_per_trial_and_a_row_per_epoch(undisturbed: tuple[str, bytes], tmp_path: Path) -> None:
     trials = read(undisturbed[1], tmp_path)
-    rows, curves = head_search.trial_rows(trials), head_search.curve_rows(trials)
+    rows, curves = trial_rows(trials), curve_rows(trials)
     assert [list(row) for row in rows] == [
-        ["trial", "val_accuracy", "val_loss", "best_epoch", *head_search.HYPERPARAMETERS]
+        ["trial", "rung", "epochs", "judged", "val_accuracy", "val_loss", "best_epoch", *head_search.HYPERPARAMETERS]
     ] * TRIALS
     assert [(row["trial"], row["epoch"]) for row in curves] == [
         (number, epoch) for number in range(TRIALS) for epoch in (1, 2)
