@@ -48,7 +48,9 @@ def search(sampler: str, seed: int, folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         began = time.process_time()
         session = Session(seed=seed, advance=lambda count: None)
-        trials = search_heads(settings, train, val, class_weights="equal", session=session, journal=Path(place) / "trials.jsonl")
+        trials = search_heads(
+            settings, train, val, class_weights="equal", session=session, journal=Path(place) / "trials.jsonl"
+        )
         seconds = time.process_time() - began
     best = best_of(trials)
     return {

@@ -47,9 +47,7 @@ def search_heads(
         journal: file of one JSON line per finished trial.
     """
     if settings.sampler == HALVING:
-        return halving.search_heads(
-            settings, train, val, class_weights=class_weights, session=session, journal=journal
-        )
+        return halving.search_heads(settings, train, val, class_weights=class_weights, session=session, journal=journal)
     trials = finished(journal)
     for number in range(len(trials), settings.trials):
         head = draw(settings, trials, seed=session.seed)

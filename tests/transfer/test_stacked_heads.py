@@ -114,7 +114,9 @@ def test_a_part_of_an_epoch_is_its_first_steps_under_a_schedule_of_that_length()
     """The oracle is a stack that is given those batches by hand."""
     own, images = heads("simple")[:4], []
     whole = Length(epochs=1, steps=2, judged=50)
-    stack, curves = fit_heads(own, TRAIN, VAL, whole, batch_size=16, class_weights="equal", session=replace(SESSION, advance=images.append))
+    stack, curves = fit_heads(
+        own, TRAIN, VAL, whole, batch_size=16, class_weights="equal", session=replace(SESSION, advance=images.append)
+    )
     by_hand = StackedHeads(own, width=10, classes=3, seed=seed_of(3, "head"), steps=2, device=torch.device("cpu"))
     for number, (inputs, labels) in zip(range(2), TRAIN.shuffled(1, 16), strict=False):
         by_hand.step(inputs, labels, number=number, seed=seed_of(3, "step", 1, number, 0))
@@ -147,4 +149,4 @@ def test_balanced_weights_count_as_they_do_alone() -> None:
         _, fitted = fit_head(head, rare, VAL, epochs=2, batch_size=16, class_weights="balanced", session=SESSION)
         assert [row["val_loss"] for row in ours] == pytest.approx([row["val_loss"] for row in fitted.curve], rel=1e-4)
         assert ours[0]["train_loss"] == pytest.approx(fitted.curve[0]["train_loss"], rel=1e-4)
-        assert ours[-1]["val_loss"] != pytest.approx(others[-1]["val_loss"], rel=1e-2)
+        assert ours[-1]["val_loss"] != pytest.approx(others[-1]["val_loss"], rel=1e-3)
