@@ -120,8 +120,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(timing.REPEATS)))
     parser.add_argument("--only", choices=SAMPLERS, help="one search of one seed, as JSON: what the comparison starts")
     given = parser.parse_args()
-    os.environ["THP_MEM_ALLOC_ENABLE"] = "1"  # as devices.choose sets it for the stages
     if given.only:
+        os.environ["THP_MEM_ALLOC_ENABLE"] = "1"  # as devices.choose sets it for the stages
         print(json.dumps(search(given.only, given.seeds[0], given.features)))
         return
     if not (given.features / "train.pt").exists():

@@ -1,13 +1,16 @@
 """The benchmarks compare like with like: same images, same kind of network. Nothing is timed here."""
 
 import importlib.util
+import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from scipy.stats import ttest_1samp
 
-from benchmarks import finetuning, gpu, head_search, loaders, memory, startup, study, timing, traffic
+from benchmarks import finetuning, gpu, halving, head_search, loaders, memory, startup, study, timing, traffic
 from benchmarks.timing import REPEATS, Windows
 from src.interface import params
 from src.transfer import features
@@ -177,6 +180,35 @@ def test_a_report_says_whether_the_median_reaches_the_target(capsys):
         "  images/s (median): a 5, b 5",
         "  a, images/s: 5 (2 to 10)  target 6: MISSED",
     ]
+
+
+def test_searches_that_take_turns_never_run_at_once(monkeypatch, tmp_path):
+    """Each writes the time every few milliseconds; a turn of one has no time of the other in it."""
+    monkeypatch.setattr(halving, "TURN", 0.1)
+    script = (
+        "import json, sys, time; end = time.process_time() + 0.15; marks = []\n"
+        "while time.process_time() < end: marks.append(time.time())\n"
+        "print('words'); print(json.dumps(marks))"
+    )
+    found = halving.take_turns({name: [sys.executable, "-c", script] for name in "ab"})
+    marks = sorted((time, name) for name in "ab" for time in found[name])
+    changes = sum(one[1] != other[1] for one, other in pairwise(marks))
+    assert set(found) == {"a", "b"}
+    assert 1 <= changes <= 100  # at once on two cores, the thousands of marks of both would be in each other's way
+    with pytest.raises(SystemExit, match="a ended with 3"):
+        halving.take_turns({"a": [sys.executable, "-c", "raise SystemExit(3)"]})
+
+
+def test_the_interval_of_halvings_gain_is_students():
+    differences = [0.1, -0.05, 0.2, 0.0, 0.12]
+    expected = ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert halving.interval(differences) == pytest.approx((sum(differences) / 5, expected.low, expected.high))
+
+
+def test_without_features_halving_measures_nothing(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "argv", ["halving", "--features", str(tmp_path)])
+    halving.main()
+    assert "nothing measured" in capsys.readouterr().out
 
 
 def test_the_time_of_a_study_is_its_multiply_adds_over_the_rate():
