@@ -10,6 +10,7 @@ from src.base.stage_records import Recorder
 from src.evidence import answers
 from src.interface import console, params, tracking
 from src.interface.params import Params
+from src.report import assessed as assessed_results
 from src.report import compared as compared_results
 from src.report import contents, pages, provenance
 from src.report.study import Study, read_scaling
@@ -24,7 +25,8 @@ def every_setting(cfg: Params) -> dict[str, Any]:
         | {"baseline": cfg.baseline, "comparison": cfg.comparison, "compared_backbones": cfg.compared_backbones}
         | {"tune_head": cfg.tune_head, "train_frozen": cfg.train_frozen}
         | {"finetune": cfg.finetune, "scaling": cfg.scaling, "scaling_search": cfg.scaling_search}
-        | {"scaling_ablation": cfg.scaling_ablation, "scaling_arms": cfg.scaling_arms, "report": cfg.report}
+        | {"scaling_ablation": cfg.scaling_ablation, "scaling_arms": cfg.scaling_arms, "evidence": cfg.evidence}
+        | {"report": cfg.report}
     )
 
 
@@ -49,6 +51,14 @@ def main() -> None:
             runs="data/runs/compare_backbones",
             predictions="data/predictions/compare_backbones",
         )
+        assessed = assessed_results.read(
+            metrics=artifacts.read_json("metrics/evidence.json"),
+            scores="plots/evidence/scores.csv",
+            classes="plots/evidence/classes.csv",
+            reliability="plots/evidence/reliability.csv",
+            coverage="plots/evidence/coverage.csv",
+            differences="plots/evidence/differences.csv",
+        )
         study = Study(
             settings=every_setting(cfg),
             metrics={
@@ -57,6 +67,7 @@ def main() -> None:
                 "tune_head": artifacts.read_json("metrics/tune_head.json"),
                 "train_frozen": artifacts.read_json("metrics/train_frozen.json"),
                 "finetune": artifacts.read_json("metrics/finetune.json"),
+                "evidence": assessed.metrics,
                 **compared.stage_metrics,
                 **scaling.stage_metrics,
             },
@@ -67,6 +78,7 @@ def main() -> None:
                 "tune_head": stage_records.read("data/runs/tune_head.json"),
                 "train_frozen": stage_records.read("data/runs/train_frozen.json"),
                 "finetune": stage_records.read("data/runs/finetune.json"),
+                "evidence": stage_records.read("data/runs/evidence.json"),
                 **compared.stage_runs,
                 **scaling.stage_runs,
             },
@@ -83,6 +95,7 @@ def main() -> None:
             importances=pd.read_csv("plots/tune_head/importances.csv"),
             scaling=scaling,
             compared=compared,
+            assessed=assessed,
         )
         provenance.require_same_settings(study.records, noted.sections)
         noted.settle()

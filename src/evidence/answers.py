@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from src.base.splits import SPLITS
 from src.evidence.intervals import proportion
 
+SAME = ("split", "index", "label")  # what all files of predictions share
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
@@ -36,25 +38,30 @@ class Answers:
 
 
 def collect(*predictions: Mapping[str, Any]) -> Answers:
-    """Join data/predictions/*.pt as loaded: label, split, index int64 (N,), logits float32 (N, K) by method, classes.
+    """The classes that the methods of data/predictions/*.pt named; arguments and errors as of `joined`."""
+    found = joined(*predictions)
+    rows = pd.DataFrame({key: found[key].numpy() for key in SAME}).rename(columns={"label": "actual"})
+    rows["split"] = pd.Categorical(np.array(SPLITS)[rows["split"]], categories=SPLITS)
+    for method, logits in found["logits"].items():
+        rows[method] = logits.argmax(dim=1).numpy()
+    return Answers(rows=rows, classes=found["classes"])
+
+
+def joined(*predictions: Mapping[str, Any]) -> dict[str, Any]:
+    """One table of data/predictions/*.pt as loaded: label, split, index int64 (N,), logits (N, K) by method, classes.
 
     Raises:
         ValueError: the files are not about the same images.
     """
     first, *others = predictions
-    same = ("split", "index", "label")
     for other in others:
-        if not all(first[key].equal(other[key]) for key in same):
+        if not all(first[key].equal(other[key]) for key in SAME):
             raise ValueError(
                 f"data/predictions: {', '.join(other['logits'])} and {', '.join(first['logits'])} are about different "
                 "images; `dvc repro -f` makes both again"
             )
-    rows = pd.DataFrame({key: first[key].numpy() for key in same}).rename(columns={"label": "actual"})
-    rows["split"] = pd.Categorical(np.array(SPLITS)[rows["split"]], categories=SPLITS)
-    for file in predictions:
-        for method, logits in file["logits"].items():
-            rows[method] = logits.argmax(dim=1).numpy()
-    return Answers(rows=rows, classes=first["classes"])
+    logits = {method: each for file in predictions for method, each in file["logits"].items()}
+    return {key: first[key] for key in (*SAME, "classes")} | {"logits": logits}
 
 
 def accuracy_table(answers: Answers, methods: Sequence[str]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ N images.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -45,8 +45,10 @@ class Difference:
         return self.p_value <= 1 - self.confidence
 
 
-def compare(right: Mapping[str, Right], confidence: float = 0.95) -> list[Difference]:
-    """Every pair of classifiers, in their order, corrected for the number of pairs.
+def compare(
+    right: Mapping[str, Right], pairs: Sequence[tuple[str, str]] | None = None, confidence: float = 0.95
+) -> list[Difference]:
+    """Every pair of classifiers, in their order, or the `pairs` that are asked about, corrected for their number.
 
     Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6 (1979): the
     chance that any two that do not differ are told apart is at most 1 - `confidence`. They cover the chance in which
@@ -58,7 +60,7 @@ def compare(right: Mapping[str, Right], confidence: float = 0.95) -> list[Differ
     if len({len(each) for each in right.values()} | {0}) > 2 or not all(map(len, right.values())):
         sizes = ", ".join(f"{name} {len(each)}" for name, each in right.items())
         raise ValueError(f"paired.compare: images {sizes}; allowed: the same, and at least one")
-    pairs = list(combinations(right, 2))
+    pairs = list(combinations(right, 2)) if pairs is None else pairs
     alone = [(int((right[a] & ~right[b]).sum()), int((right[b] & ~right[a]).sum())) for a, b in pairs]
     levels, adjusted = holm(np.array([mcnemar(*counts) for counts in alone]), 1 - confidence)
     found = []

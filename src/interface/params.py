@@ -237,6 +237,12 @@ class Arm:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Evidence:
+    bins: Annotated[int, Range(1, 1000)]
+    targets: tuple[Annotated[float, Range(0, 1, above=True)], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     title: str | None
 
@@ -264,6 +270,7 @@ class Params:
     scaling_search: ScalingSearch
     scaling_ablation: ScalingAblation
     scaling_arms: dict[KEY, Arm]
+    evidence: Evidence
     report: Report
 
     def __post_init__(self) -> None:

@@ -4,14 +4,15 @@ N images, K classes.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from src.evidence import intervals
+from src.evidence.paired import Difference
 from src.figures import transfer
-from src.report.numbers import count, duration, interval, percent
+from src.report.numbers import count, duration, interval, p_value, percent, points
 from src.report.pages import Figure, Table
 from src.report.study import LABELS, TRAINED, Study
 
@@ -26,23 +27,47 @@ def title(study: Study) -> str:
     return given or f"EfficientNet on {DATASETS.get(dataset.name, own)}"
 
 
-def answer(accuracies: pd.DataFrame, chance: float) -> str:
-    """What fine-tuning brought on test, in one sentence that claims a difference only where the intervals part."""
+def answer(accuracies: pd.DataFrame, found: Difference, chance: float) -> str:
+    """What fine-tuning brought on test, in one sentence that claims a difference only where the images settle it.
+
+    Args:
+        found: fine-tuned minus frozen, on the same images.
+    """
     frozen, tuned = (on_test(accuracies, method) for method in TRAINED)
-    gain = tuned["accuracy"] - frozen["accuracy"]
+    gain = found.difference
     reached = f"{interval(tuned)} on {count(tuned['images'])} test images"
     other = f"the frozen backbone with the same head ({interval(frozen)})"
-    amount = f"{100 * abs(gain):.1f} points {'above' if gain > 0 else 'below'} {other}"
+    low, high = (found.low, found.high) if gain > 0 else (-found.high, -found.low)
+    amount = f"{100 * abs(gain):.1f} points [{points(low)}, {points(high)}] {'above' if gain > 0 else 'below'} {other}"
     if gain == 0:
         sentence = f"Fine-tuning made no difference: it reached {reached}, as many as {other}"
-    elif intervals.intervals_overlap(frozen, tuned):
-        sentence = f"Fine-tuning made no clear difference: it reached {reached}, {amount}, but the intervals overlap"
+    elif not found.settled:
+        sentence = f"Fine-tuning made no clear difference: it reached {reached}, {amount}"
     elif gain > 0:
         sentence = f"Fine-tuning reached {reached}, {amount}"
     else:
         sentence = f"Fine-tuning did harm: it reached {reached}, {amount}"
     doubt = "" if tuned["low"] > chance else ", within its interval" if tuned["high"] >= chance else ", more than that"
     return f"{sentence}; chance is {percent(chance)}{doubt}."
+
+
+def how_told(found: Difference) -> str:
+    """How fine-tuned and frozen were told apart, or why they were not."""
+    tuned, frozen = found.alone
+    if not tuned + frozen:
+        return "Both name the same test images right."
+    return (
+        f"Of the test images, {count(tuned)} {_are(tuned)} right only when fine-tuned and {count(frozen)} only when "
+        f"frozen: by chance they would part so, or further, with p {_equals(found.p_value)} (McNemar's exact test)."
+    )
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _equals(chance: float) -> str:
+    return p_value(chance) if chance < 0.001 else f"= {p_value(chance)}"
 
 
 def facts(study: Study) -> str:
@@ -60,14 +85,19 @@ def facts(study: Study) -> str:
     )
 
 
-def context(accuracies: pd.DataFrame, commonest: float, chance: float) -> str:
-    """How far no training gets; where classes are not equally common, how far naming the commonest one gets."""
+def context(accuracies: pd.DataFrame, found: Sequence[Difference], commonest: float, chance: float) -> str:
+    """How far no training gets; where classes are not equally common, how far naming the commonest one gets.
+
+    Args:
+        found: of frozen minus what needs no training, among others, each on the same images.
+    """
     plain = [on_test(accuracies, method) for method in ("nearest_mean", "nearest_neighbours")]
-    best, frozen = max(plain, key=lambda row: float(row["accuracy"])), on_test(accuracies, "frozen")
-    if intervals.intervals_overlap(best, frozen):
+    best = max(plain, key=lambda row: float(row["accuracy"]))
+    against = next(each for each in found if (each.first, each.second) == ("frozen", best["method"]))
+    if not against.settled:
         verdict = "not clearly different from"
     else:
-        verdict = "more than" if best["accuracy"] > frozen["accuracy"] else "less than"
+        verdict = "more than" if against.difference < 0 else "less than"
     name = {"nearest_mean": "the nearest class mean", "nearest_neighbours": "a vote of nearest neighbours"}[
         best["method"]
     ]

@@ -8,7 +8,7 @@ import pandas as pd
 from src.evidence import answers
 from src.evidence.paired import Difference
 from src.report.answer import on_test
-from src.report.numbers import count, digits, duration, interval, percent, points
+from src.report.numbers import count, digits, duration, interval, p_value, percent, points
 from src.report.pages import Table
 from src.report.study import Study
 
@@ -110,10 +110,9 @@ def difference_rows(study: Study, found: Sequence[Difference]) -> Table:
         other, gain, settled = seen_from(best, each)
         low, high = (each.low, each.high) if each.first == best else (-each.high, -each.low)
         alone = each.alone if each.first == best else each.alone[::-1]
-        p_value = "< 0.001" if each.p_value < 0.001 else f"{each.p_value:.3f}"
         verdict = ("better" if gain > 0 else "worse") if settled else "cannot be told apart"
         rows.append([f"{best} − {other}", verdict, f"{points(gain)} [{points(low)}, {points(high)}]"])
-        rows[-1] += [*map(count, alone), p_value]
+        rows[-1] += [*map(count, alone), p_value(each.p_value)]
     columns = ["Comparison", "Verdict", "Difference", "Only the first right", "Only the second right", "p"]
     return Table(
         caption="The best on validation against each other one: differences in test accuracy, in percentage points, "

@@ -3,8 +3,17 @@
 N images, K classes.
 """
 
-from src.evidence import answers
-from src.report import answer, backbones, provenance, scaling, scaling_search, scaling_training, scaling_verdict
+from src.evidence import answers, questions
+from src.report import (
+    answer,
+    backbones,
+    certainty,
+    provenance,
+    scaling,
+    scaling_search,
+    scaling_training,
+    scaling_verdict,
+)
 from src.report.answer import accuracy_figure, accuracy_rows
 from src.report.head_search import search_chapter
 from src.report.mistakes import mistakes
@@ -19,7 +28,7 @@ def report(study: Study) -> Page:
     chance, commonest = 1 / len(study.answers.classes), answers.commonest_class_accuracy(study.answers)
     return Page(
         title=answer.title(study),
-        answer=answer.answer(accuracies, chance),
+        answer=answer.answer(accuracies, study.assessed.difference(*questions.MAIN), chance),
         facts=answer.facts(study),
         warnings=[
             *provenance.duplicate_warnings(study.metrics["download"]),
@@ -28,7 +37,8 @@ def report(study: Study) -> Page:
         ],
         lead=[
             accuracy_figure(study, accuracies),
-            answer.context(accuracies, commonest, chance),
+            answer.how_told(study.assessed.difference(*questions.MAIN)),
+            answer.context(accuracies, study.assessed.differences, commonest, chance),
             *([backbones.answer(study)] if study.compared.keys else []),
             *_scaling_lead(study),
             accuracy_rows(study, accuracies),
@@ -36,6 +46,7 @@ def report(study: Study) -> Page:
         sections=[
             *([backbones.chapter(study)] if study.compared.keys else []),
             mistakes(study),
+            certainty.chapter(study),
             training_chapter(study),
             search_chapter(study),
             *([scaling.ablation(study)] if study.scaling.arms else []),

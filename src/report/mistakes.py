@@ -2,6 +2,7 @@
 
 from src.evidence import answers
 from src.figures import transfer
+from src.report.certainty_tables import class_rows
 from src.report.numbers import count, interval, percent
 from src.report.pages import Figure, Section, Table
 from src.report.study import TRAINED, Study
@@ -11,7 +12,7 @@ PAIRS = 12
 
 
 def mistakes(study: Study) -> Section:
-    """Where both classifiers err: classes, the confusion matrices of few classes, the most confused pairs."""
+    """Where both classifiers err: classes, confusion matrices of few classes, each class, most confused pairs."""
     pairs = answers.confused_pairs(study.answers, TRAINED, PAIRS if _few(study) else 2 * PAIRS)
     for method in TRAINED:
         pairs[method] = [
@@ -31,7 +32,7 @@ def mistakes(study: Study) -> Section:
         text_columns=2,
     )
     matrices = [_matrix_figure(study)] if _few(study) else []
-    return Section(title="Where it errs", blocks=[_class_figure(study), *matrices, table])
+    return Section(title="Where it errs", blocks=[_class_figure(study), *matrices, class_rows(study), table])
 
 
 def _few(study: Study) -> bool:

@@ -45,3 +45,8 @@ def digits(number: float) -> str:
 def points(fraction: float, digits: int = 1) -> str:
     """Percentage points with their sign, which 0 has none of."""
     return f"{100 * fraction:{'+' if fraction else ''}.{digits}f}".replace("-", MINUS)
+
+
+def p_value(chance: float) -> str:
+    """Of a test; never 0, which no test finds."""
+    return "< 0.001" if chance < 0.001 else f"{chance:.3f}"

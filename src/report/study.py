@@ -12,6 +12,7 @@ from src.base.stage_records import StageRecord
 from src.evidence import answers, comparisons, optimisation
 from src.evidence.answers import Answers
 from src.evidence.optimisation import Optimisation
+from src.report.assessed import AssessedResults
 from src.report.compared import ComparisonResults
 
 Json = Mapping[str, Any]
@@ -78,6 +79,7 @@ class Study:
         frozen_curve, finetuned_curve, trials, trial_curves, importances: the tables in plots/.
         scaling: what the scaling study left.
         compared: what the comparison of backbones left.
+        assessed: what the stage evidence left.
     """
 
     settings: Mapping[str, Any]
@@ -92,6 +94,7 @@ class Study:
     importances: pd.DataFrame
     scaling: ScalingResults
     compared: ComparisonResults
+    assessed: AssessedResults
 
     @cached_property
     def optimisations(self) -> Mapping[str, Optimisation]:

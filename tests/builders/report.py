@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
+from functools import cache
 from html.parser import HTMLParser
 from inspect import isfunction
 from pathlib import Path
@@ -13,11 +14,13 @@ import pytest
 import torch
 
 from src.base.stage_records import StageRecord
-from src.evidence import answers, comparisons, intervals
+from src.evidence import answers, assessment, comparisons, intervals, questions
+from src.figures import calibration as calibration_figures
 from src.figures import head_search, transfer
 from src.figures import scaling as scaling_figures
 from src.interface import params
 from src.report import numbers
+from src.report.assessed import AssessedResults
 from src.report.compared import ComparisonResults
 from src.report.study import ScalingResults, Study
 from src.training import metrics
@@ -135,6 +138,7 @@ def records():
         record("tune_head", 88.0, **MACHINE),
         record("train_frozen", 21.0, **MACHINE),
         record("finetune", 3475.5, images_per_second=181.6, resolution=96, **MACHINE),
+        record("evidence", 4.1),
     ]
     return {each.stage: each for each in found}
 
@@ -297,6 +301,34 @@ def study(
         importances=importances,
         scaling=scaled,
         compared=compared,
+        assessed=assessed(tuple(classes), tuple(shares.items()), tuple(sizes.items())),
+    )
+
+
+@cache
+def assessed(classes, shares, sizes):
+    """What the stage evidence leaves of `predictions`, arguments as items; the bootstrap takes its time."""
+    return assessed_of(predictions(classes, dict(shares), dict(sizes)))
+
+
+def assessed_of(files, *, bins=15, targets=(0.95, 0.99)):
+    """What the stage evidence leaves of such files."""
+    whole = answers.joined(*files)
+    found = {
+        method: assessment.assess(
+            *(assessment.judged(whole, method, split) for split in ("val", "test")),
+            whole["classes"],
+            bins=bins,
+            targets=targets,
+            seed=0,
+        )
+        for method in ("frozen", "finetuned")
+    }
+    parts = {part: assessment.table(found, part) for part in ("scores", "classes", "reliability", "coverage")}
+    return AssessedResults(
+        metrics={method: each.headline for method, each in found.items()},
+        differences=questions.differences(questions.right_on_test(whole)),
+        **parts,
     )
 
 
@@ -304,7 +336,7 @@ def study(
 def undrawn() -> Iterator[None]:
     """Figures are blank, for who reads words and tables alone: to draw those of a page takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (transfer, scaling_figures, head_search):
+        for module in (transfer, scaling_figures, head_search, calibration_figures):
             for name, function in vars(module).items():
                 if isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_"):
                     patch.setattr(module, name, lambda *_, **__: "<svg/>")

@@ -5,7 +5,7 @@ import torch
 from sklearn.metrics import confusion_matrix
 
 from src.base import proportions
-from src.evidence import answers, intervals
+from src.evidence import answers
 
 
 def predictions(names=("method",), *, images=400, classes=4, seed=0):
@@ -17,14 +17,6 @@ def predictions(names=("method",), *, images=400, classes=4, seed=0):
         "index": torch.arange(images) // 3,
         "logits": {name: torch.randn(images, classes, generator=generator) for name in names},
     }
-
-
-def test_intervals_overlap_where_they_share_a_point():
-    below, touching, above = {"low": 0.1, "high": 0.2}, {"low": 0.2, "high": 0.3}, {"low": 0.21, "high": 0.3}
-    assert intervals.intervals_overlap(below, touching)
-    assert intervals.intervals_overlap(touching, below)
-    assert not intervals.intervals_overlap(below, above)
-    assert not intervals.intervals_overlap(above, below)
 
 
 def test_accuracy_table_counts_each_method_on_each_split():

@@ -43,15 +43,6 @@ SOURCES = [
     for path in sorted((ROOT / folder).rglob("*.py"))
     if path.name != "__init__.py"
 ]
-# Statistics that no chapter of the report shows yet; one that does takes its files off this list, which then goes.
-UNREAD = {
-    "src/evidence/calibration.py",
-    "src/evidence/per_class.py",
-    "src/evidence/resampling.py",
-    "src/evidence/scores.py",
-    "src/evidence/selective.py",
-    "src/figures/calibration.py",
-}
 # How a stage names what a function inside src reads for it.
 READ_BY_LIBRARY = {
     "weights": "cfg.backbone",
@@ -194,4 +185,6 @@ def test_the_names_that_params_allow_for_axes_are_those_that_can_be_planned() ->
 
 def test_every_file_of_src_is_reached_by_a_script_or_is_an_observer() -> None:
     reached = {file for script in SOURCES if script.startswith("stages/") for file in reached_from(script)}
-    assert {path for path in SOURCES if path.startswith("src/")} - OBSERVERS - reached == UNREAD
+    assert {path for path in SOURCES if path.startswith("src/")} - OBSERVERS == reached & {
+        path for path in SOURCES if path.startswith("src/")
+    }

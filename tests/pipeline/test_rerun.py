@@ -15,7 +15,7 @@ FOLDERS = [f"{kind}/scaling_ablation" for kind in ("metrics", "plots", "data/pre
 ABLATION = " ".join(f"scaling_ablation@{arm}" for arm in ARMS)
 SCALING = f"scaling_search {ABLATION}"
 COMPARISON = " ".join(f"compare_backbones@{entry}" for entry in ENTRIES)
-ALL = f"download extract_features baseline {COMPARISON} tune_head train_frozen finetune {SCALING} report"
+ALL = f"download extract_features baseline {COMPARISON} tune_head train_frozen finetune evidence {SCALING} report"
 ON_FEATURES = "baseline tune_head train_frozen"
 FROZEN = f"extract_features {COMPARISON}"
 FROM_WEIGHTS = f"{FROZEN} finetune"
@@ -23,6 +23,7 @@ ON_IMAGES = f"{FROM_WEIGHTS} {SCALING}"
 FROM_IMAGES = f"finetune {SCALING}"
 TRAINING = f"tune_head train_frozen {FROM_IMAGES}"
 TRANSFER = f"extract_features {ON_FEATURES} finetune"
+STATISTICS = "evidence report"
 COMPUTING = f"{TRANSFER} {COMPARISON} {SCALING}"
 
 # An edit that leaves a stage's outputs as they were (a comment) reruns these, and nothing further down but the report,
@@ -72,12 +73,15 @@ AFTER_EDITING = {
     "src/report/backbones.py": "report",
     "src/report/backbone_tables.py": "report",
     "src/report/compared.py": "report",
+    "src/report/assessed.py": "report",
+    "src/report/certainty.py": "report",
+    "src/report/certainty_tables.py": "report",
     "src/transfer/finetuning.py": "finetune",
     "src/transfer/head_training.py": "tune_head train_frozen",
     "src/models/heads.py": f"{ON_FEATURES} finetune",
     "src/images/image_batches.py": ON_IMAGES,
     "src/data/image_folders.py": "download",
-    "src/evidence/intervals.py": "report",
+    "src/evidence/intervals.py": STATISTICS,
     "src/training/metrics.py": f"{ON_FEATURES} {COMPARISON} {FROM_IMAGES}",
     "src/report/mistakes.py": "report",
     "src/training/mixing.py": TRAINING,
@@ -90,12 +94,12 @@ AFTER_EDITING = {
     "src/figures/transfer.py": "report",
     "src/images/policies.py": ON_IMAGES,
     "src/evidence/power.py": "report",
-    "src/evidence/holm.py": "report",
-    "src/evidence/paired.py": "report",
+    "src/evidence/holm.py": STATISTICS,
+    "src/evidence/paired.py": STATISTICS,
     "src/evidence/fronts.py": "report",
     "src/training/precision.py": f"{FROZEN} {TRAINING}",
     "src/images/prefetching.py": ON_IMAGES,
-    "src/base/proportions.py": f"{COMPARISON} scaling_search report",
+    "src/base/proportions.py": f"{COMPARISON} scaling_search {STATISTICS}",
     "src/report/provenance.py": "report",
     "src/base/ranks.py": ALL,
     "src/base/randomness.py": COMPUTING,
@@ -134,13 +138,15 @@ AFTER_EDITING = {
     "src/base/splits.py": ALL,
     "src/data/splitting.py": f"download {COMPARISON}",
     "src/base/stage_records.py": ALL,
-    "src/evidence/answers.py": "report",
-    "src/evidence/scores.py": "",
-    "src/evidence/per_class.py": "",
-    "src/evidence/resampling.py": "",
-    "src/evidence/calibration.py": "",
-    "src/evidence/selective.py": "",
-    "src/figures/calibration.py": "",
+    "src/evidence/answers.py": STATISTICS,
+    "src/evidence/assessment.py": "evidence",
+    "src/evidence/questions.py": STATISTICS,
+    "src/evidence/scores.py": "evidence",
+    "src/evidence/per_class.py": "evidence",
+    "src/evidence/resampling.py": "evidence",
+    "src/evidence/calibration.py": "evidence",
+    "src/evidence/selective.py": "evidence",
+    "src/figures/calibration.py": "report",
     "src/training/steps.py": TRAINING,
     "src/training/fitting.py": TRAINING,
     "src/report/training.py": "report",
@@ -155,16 +161,17 @@ AFTER_EDITING = {
 # A change of results goes on to every stage that reads them (lr: test_stages.py). One candidate leaves a search nothing
 # to choose, whatever the seed and the recipe. Which sections a stage tracks, test_pipeline.py holds against its code.
 AFTER_SETTING = {
-    "seed=1": f"{TRANSFER} {COMPARISON} scaling_search",
-    "dataset.split_seed=1": f"download {COMPUTING}",
-    "backbone.resolution=48": TRANSFER,
-    "class_weights=balanced": "tune_head train_frozen finetune",
-    "tune_head.dropout=[0.15]": "tune_head train_frozen finetune",
-    "train_frozen.epochs=3": "train_frozen finetune",
+    "seed=1": f"{TRANSFER} evidence {COMPARISON} scaling_search",
+    "dataset.split_seed=1": f"download {COMPUTING} evidence",
+    "backbone.resolution=48": f"{TRANSFER} evidence",
+    "class_weights=balanced": "tune_head train_frozen finetune evidence",
+    "tune_head.dropout=[0.15]": "tune_head train_frozen finetune evidence",
+    "train_frozen.epochs=3": "train_frozen finetune evidence",
     "scaling.learning_rate=0.001": SCALING,
     "scaling_search.epochs=0": SCALING,  # now with the paper's coefficients
     "scaling_ablation.epochs=2": ABLATION,
     "comparison.neighbours=3": COMPARISON,
+    "evidence.targets=[0.9]": "evidence",
     "report.title=Mine": "",
 }
 
@@ -341,7 +348,7 @@ def test_a_changed_weights_file_reruns_everything_that_starts_from_weights(tiny:
     state = load_file(path)
     state["features.0.0.weight"] *= 1.01
     save_file(state, path)
-    assert set(tiny.repro()) == {*TRANSFER.split(), *COMPARISON.split(), "report"}
+    assert set(tiny.repro()) == {*TRANSFER.split(), *COMPARISON.split(), "evidence", "report"}
     restore(tiny)
 
 

@@ -96,6 +96,17 @@ def test_predictions_recompute_the_metrics(sample: Repository) -> None:
         assert hits[stored["split"] == number].double().mean().item() == metrics(sample, "finetune")[split]["accuracy"]
 
 
+def test_the_evidence_of_the_sample_is_about_its_predictions(sample: Repository) -> None:
+    scores = pd.read_csv(sample.folder / "plots/evidence/scores.csv").set_index(["method", "score", "calibrated"])
+    differences = pd.read_csv(sample.folder / "plots/evidence/differences.csv").iloc[0]
+    accuracies = [metrics(sample, stage)["test"]["accuracy"] for stage in ("finetune", "train_frozen")]
+    assert scores["value"].loc["finetuned", "accuracy", False] == accuracies[0]
+    assert scores["value"].loc["finetuned", "log_loss", False] == pytest.approx(
+        metrics(sample, "finetune")["test"]["loss"], rel=1e-5
+    )
+    assert differences["difference"] == pytest.approx(accuracies[0] - accuracies[1])
+
+
 def test_the_best_head_is_the_trial_that_validation_prefers(sample: Repository) -> None:
     trials = pd.read_csv(sample.folder / "plots/tune_head/trials.csv")
     best = json.loads((sample.folder / "models/best_head.json").read_text())
@@ -202,10 +213,10 @@ def gentle(sample: Repository) -> str:
     return sample.run("dvc", "exp", "run", "--name", "gentle", "--set-param", "lr=0.001", "--temp").stdout
 
 
-def test_another_lr_reruns_fine_tuning_and_the_report_alone(sample: Repository, gentle: str) -> None:
-    assert ran(gentle) == ["finetune", "report"]
+def test_another_lr_reruns_fine_tuning_its_evidence_and_the_report_alone(sample: Repository, gentle: str) -> None:
+    assert ran(gentle) == ["finetune", "evidence", "report"]
     diff = json.loads(sample.run("dvc", "metrics", "diff", "sample", "gentle", "--json").stdout)
-    assert set(diff) == {"metrics/finetune.json"}
+    assert set(diff) == {"metrics/finetune.json", "metrics/evidence.json"}
     assert "test.accuracy" in diff["metrics/finetune.json"]
 
 
@@ -257,7 +268,7 @@ def test_stages_trials_arms_and_seeds_are_nested_below_the_mlflow_run_of_their_e
         name: {child for child, parent in parents.items() if parent == run.info.run_id} for name, run in found.items()
     }
     assert below["sample"] == {f"{stage} sample" for stage in STAGES}
-    assert below["gentle"] == {"finetune gentle", "report gentle"}
+    assert below["gentle"] == {"finetune gentle", "evidence gentle", "report gentle"}
     assert below["tune_head sample"] == {f"tune_head sample trial {number:02d}" for number in range(4)}
     for arm in ARMS:
         stage = f"scaling_ablation@{arm} sample"

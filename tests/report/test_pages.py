@@ -5,13 +5,14 @@ import re
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from scipy.stats import binomtest
 
 from src.base import proportions
-from src.evidence import answers
+from src.evidence import answers, paired, questions
 from src.interface import params
 from src.report import answer, contents, numbers, pages, provenance
 from src.report.study import LABELS
@@ -140,17 +141,42 @@ def test_most_confused_pairs_are_the_ones_counted_by_hand():
 @pytest.mark.parametrize(
     ("tuned", "begins", "says"),
     [
-        (0.95, "Fine-tuning reached", "points above the frozen backbone"),
-        (0.40, "Fine-tuning did harm: it reached", "points below the frozen backbone"),
-        (0.73, "Fine-tuning made no clear difference", "but the intervals overlap"),
+        (0.95, "Fine-tuning reached", "above the frozen backbone"),
+        (0.40, "Fine-tuning did harm: it reached", "below the frozen backbone"),
+        (0.73, "Fine-tuning made no clear difference", "with the same head"),
         (0.0, "Fine-tuning did harm", "; chance is 10.0 %"),
     ],
 )
-def test_the_answer_claims_a_difference_only_where_the_intervals_part(tuned, begins, says):
-    found = answers.collect(*predictions(NAMES, METHODS | {"finetuned": tuned}, SIZES))
-    sentence = plain(answer.answer(answers.accuracy_table(found, list(LABELS)), 0.1))
+def test_the_answer_claims_a_difference_only_where_the_images_settle_it(tuned, begins, says):
+    files = predictions(NAMES, METHODS | {"finetuned": tuned}, SIZES)
+    found = answers.collect(*files)
+    (main, *_) = questions.differences(questions.right_on_test(answers.joined(*files)))
+    sentence = plain(answer.answer(answers.accuracy_table(found, list(LABELS)), main, 0.1))
     assert sentence.startswith(begins)
     assert says in sentence
+
+
+def alone(first, second, both, images):
+    """`finetuned` right on `first` images more, `frozen` on `second` others, of `images`."""
+    place = np.arange(images)
+    tuned, frozen = place < both + first, (place < both) | (place >= images - second)
+    return paired.compare({"finetuned": tuned, "frozen": frozen})[0]
+
+
+def test_intervals_that_overlap_hide_no_difference_that_the_same_images_show():
+    """Twelve images against two of 360: exact p 0.013 and 2.8 points above 0, though the two intervals overlap."""
+    found, rows = alone(12, 2, 343, 360), accuracies(345 / 360, 355 / 360, 360)
+    tuned, frozen = (answer.on_test(rows, method) for method in ("finetuned", "frozen"))
+    assert tuned["low"] < frozen["high"]
+    assert plain(answer.answer(rows, found, 0.1)).startswith(
+        "Fine-tuning reached 98.6 % [96.8, 99.4] on 360 test images, 2.8 points [+0.7, +5.3] above"
+    )
+    assert plain(answer.how_told(found)) == (
+        "Of the test images, 12 are right only when fine-tuned and 2 only when frozen: by chance they would part so, "
+        "or further, with p = 0.013 (McNemar's exact test)."
+    )
+    assert answer.how_told(alone(0, 0, 300, 360)) == "Both name the same test images right."
+    assert "1 is right only when fine-tuned" in answer.how_told(alone(1, 0, 300, 360))
 
 
 def accuracies(frozen, tuned, images=1000):
@@ -164,21 +190,33 @@ def accuracies(frozen, tuned, images=1000):
 
 
 def test_the_answer_is_a_sentence_that_can_be_checked_by_hand():
-    assert plain(answer.answer(accuracies(0.723, 0.784), 0.1)) == (
-        "Fine-tuning reached 78.4 % [75.7, 80.8] on 1 000 test images, 6.1 points above the frozen backbone with the "
-        "same head (72.3 % [69.4, 75.0]); chance is 10.0 %."
+    found = alone(100, 39, 684, 1000)
+    assert plain(answer.answer(accuracies(0.723, 0.784), found, 0.1)) == (
+        "Fine-tuning reached 78.4 % [75.7, 80.8] on 1 000 test images, 6.1 points [+3.8, +8.4] above the frozen "
+        "backbone with the same head (72.3 % [69.4, 75.0]); chance is 10.0 %."
     )
-    assert "made no difference: it reached 70.0 %" in plain(answer.answer(accuracies(0.7, 0.7), 0.1))
-    assert plain(answer.answer(accuracies(0.7, 0.11), 0.1)).endswith("chance is 10.0 %, within its interval.")
-    assert plain(answer.answer(accuracies(0.7, 0.02), 0.1)).endswith("chance is 10.0 %, more than that.")
+    same, worse = alone(10, 10, 690, 1000), alone(0, 590, 110, 1000)
+    assert "made no difference: it reached 70.0 %" in plain(answer.answer(accuracies(0.7, 0.7), same, 0.1))
+    assert plain(answer.answer(accuracies(0.7, 0.11), worse, 0.1)).endswith("chance is 10.0 %, within its interval.")
+    assert "59.0 points [+55.8, +61.9] below" in plain(answer.answer(accuracies(0.7, 0.11), worse, 0.1))
+    assert plain(answer.answer(accuracies(0.7, 0.02), worse, 0.1)).endswith("chance is 10.0 %, more than that.")
+
+
+def context(frozen, commonest):
+    """Of 1 000 test images, of which nearest neighbours name 600 right and `frozen` as many more or less."""
+    place = np.arange(1000)
+    right = {"nearest_mean": place < 500, "nearest_neighbours": place < 600, "frozen": place < 1000 * frozen}
+    found = questions.differences(right | {"finetuned": place < 900})
+    return plain(answer.context(accuracies(frozen, 0.9), found, commonest, 0.1))
 
 
 def test_what_needs_no_training_is_compared_with_the_trained_head_as_carefully():
-    assert "less than the head" in answer.context(accuracies(0.8, 0.9), 0.1, 0.1)
-    assert "not clearly different from the head" in answer.context(accuracies(0.61, 0.9), 0.1, 0.1)
-    assert "more than the head" in answer.context(accuracies(0.4, 0.9), 0.1, 0.1)
-    assert "equally common" not in answer.context(accuracies(0.4, 0.9), 0.11, 0.1)
-    assert "commonest one reaches 19.6 %" in plain(answer.context(accuracies(0.4, 0.9), 0.196, 0.1))
+    assert "less than the head" in context(0.8, 0.1)
+    assert "less than the head" in context(0.61, 0.1)  # ten images, and none the other way
+    assert "not clearly different from the head" in context(0.603, 0.1)
+    assert "more than the head" in context(0.4, 0.1)
+    assert "equally common" not in context(0.4, 0.11)
+    assert "commonest one reaches 19.6 %" in context(0.4, 0.196)
 
 
 def test_a_warning_names_test_images_that_are_in_train_and_only_then():
@@ -255,14 +293,15 @@ def test_more_classes_than_a_matrix_shows_get_pairs_instead():
     ]
     assert names == [["classes", "confusion"], ["classes"]]
     assert len(rendered(HUNDRED).sections[0].blocks[-1].rows) == 24
+    assert [len(page.sections[0].blocks[-2].rows) for page in (rendered(), rendered(HUNDRED))] == [10, 20]
 
 
 def test_every_figure_has_a_text_for_those_who_cannot_see_it_and_every_table_a_caption():
     text = pages.as_html(rendered())
     images = [attrs for tag, attrs in Document(text).tags if tag == "img"]
-    assert len(images) == 9
+    assert len(images) == 10
     assert all(len(attrs["alt"]) > 40 for attrs in images)
-    assert text.count("<table>") == text.count("<caption>") == 17
+    assert text.count("<table>") == text.count("<caption>") == 21
     assert text.count("<h1>") == 1
 
 
@@ -277,7 +316,7 @@ def test_class_names_cannot_break_the_page():
 def test_markdown_tables_keep_their_columns_whatever_a_class_is_called():
     text = pages.as_markdown(nasty())
     blocks = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
-    assert len(blocks) == 17
+    assert len(blocks) == 21
     for block in blocks:
         rows = markdown_rows(block)
         assert len({len(row) for row in rows}) == 1
@@ -333,7 +372,7 @@ def test_the_folder_holds_the_two_pages_and_the_figures_that_markdown_names(tmp_
     text = (tmp_path / "reports" / "report.md").read_text()
     named = set(re.findall(r"\]\((\w+\.svg)\)", text))
     assert {path.name for path in (tmp_path / "reports").iterdir()} == named | {"report.html", "report.md"}
-    assert len(named) == 9
+    assert len(named) == 10
 
 
 def test_equal_results_give_equal_bytes():
