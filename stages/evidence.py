@@ -2,7 +2,7 @@
 
 from src.base import artifacts
 from src.base.stage_records import Recorder
-from src.evidence import answers, assessment, questions
+from src.evidence import answers, assessment, questions, repeated
 from src.interface import console, params, tracking
 from stages import given
 
@@ -18,6 +18,7 @@ def main() -> None:
             artifacts.load("data/predictions/train_frozen.pt"),
             artifacts.load("data/predictions/finetune.pt"),
         )
+        seeds = artifacts.load("data/predictions/finetune_repeats.pt")
         noted.settle()
         run.given(noted.identity()["files"])
         found = {
@@ -32,14 +33,16 @@ def main() -> None:
             for method in ASSESSED
         }
         headlines = {method: each.headline for method, each in found.items()}
-        differences = questions.differences(questions.right_on_test(predictions))
+        named = questions.right_on_test(predictions)
+        over_seeds = repeated.as_rows(questions.over_seeds(seeds, named["frozen"]))
         with artifacts.together(noted.confirm):
             artifacts.write_json(headlines, "metrics/evidence.json")
             artifacts.write_csv(assessment.table(found, "scores"), "plots/evidence/scores.csv")
             artifacts.write_csv(assessment.table(found, "classes"), "plots/evidence/classes.csv")
             artifacts.write_csv(assessment.table(found, "reliability"), "plots/evidence/reliability.csv")
             artifacts.write_csv(assessment.table(found, "coverage"), "plots/evidence/coverage.csv")
-            artifacts.write_csv(questions.as_rows(differences), "plots/evidence/differences.csv")
+            artifacts.write_csv(questions.as_rows(questions.differences(named)), "plots/evidence/differences.csv")
+            artifacts.write_csv(over_seeds, "plots/evidence/seeds.csv")
             run.metrics(headlines)
             artifacts.write_json(record.values(), "data/runs/evidence.json")
     stated, right = (100 * found["finetuned"].value(score) for score in ("confidence", "accuracy"))

@@ -14,7 +14,7 @@ from src.training import fitting, metrics
 from src.training.checkpoints import Checkpoints
 from src.training.fitting import Session
 from src.training.resuming import held
-from src.transfer import finetuning
+from src.transfer import finetuning, repeats
 from stages import given
 
 IMAGES = {"train": "data/images/train.pt", "val": "data/images/val.pt", "test": "data/images/test.pt"}
@@ -30,48 +30,57 @@ def main() -> None:
         view = finetuning.seen(backbone.view, cfg.finetune)
         load = partial(ImageBatches.of, device=device, view=view, augment=cfg.augment, seed=cfg.seed)
         splits = {name: load(load_split(path)) for name, path in IMAGES.items()}
-        classes = splits["train"].classes
+        classes, labels = splits["train"].classes, {name: splits[name].labels for name in repeats.SCORED}
         best, weights = Head(**artifacts.read_json(HEAD)), artifacts.load(HEAD_WEIGHTS)
-        network = finetuning.assemble(backbone, best, weights, cfg.finetune, classes=len(classes), seed=cfg.seed)
-        network = finetuning.synchronise_batch_norm(network.to(device), cfg.finetune, device)
+        build = partial(finetuning.build, backbone, best, weights, cfg.finetune, classes=len(classes), device=device)
+        train = partial(finetuning.train, settings=cfg.finetune, lr=cfg.lr, class_weights=cfg.class_weights)
+        network = build(seed=cfg.seed)
         noted.settle()
         run.given(noted.identity()["files"])
         with held("finetune", noted.identity(weights_file(cfg.backbone)), device) as folder:
             checkpoints = Checkpoints(folder)
-            total = cfg.finetune.epochs * len(splits["train"].labels)
-            with console.progress(total, "images", "finetune", start=checkpoints.images) as bar:
-                fitted = finetuning.train(
-                    network,
-                    splits["train"],
-                    splits["val"],
-                    cfg.finetune,
-                    lr=cfg.lr,
-                    class_weights=cfg.class_weights,
-                    session=Session(
-                        seed=cfg.seed,
-                        advance=bar.advance,
-                        on_epoch=noted.watching(run.live(console.epoch_line("finetune", cfg.finetune.epochs))),
-                        checkpoints=checkpoints,
-                    ),
+            others = repeats.Repeats(
+                build=build,
+                train=train,
+                splits=splits,
+                settings=cfg.finetune,
+                seeds=repeats.seeds(cfg.seed, cfg.finetune.repeats)[1:],
+                folder=folder,
+                on_epoch=noted.watching(run.live()),
+            )
+            total = cfg.finetune.epochs * len(splits["train"].labels) + others.images
+            with console.progress(total, "images", "finetune", start=checkpoints.images + others.done) as bar:
+                live = run.live(console.epoch_line("finetune", cfg.finetune.epochs))
+                session = Session(
+                    seed=cfg.seed, advance=bar.advance, on_epoch=noted.watching(live), checkpoints=checkpoints
                 )
+                fitted = train(network, splits["train"], splits["val"], session=session)
+                found = others.run(bar.advance)
             predict = partial(
                 fitting.predict, network, batch_size=cfg.finetune.batch_size, precision=cfg.finetune.precision
             )
             predictions, scores = metrics.evaluate("finetuned", splits, predict, classes)
-            scores |= {"best_epoch": fitted.best_epoch}
+            found = {cfg.seed: repeats.first(fitted, predictions)} | found
+            scores |= {"best_epoch": fitted.best_epoch} | repeats.summarise(found, labels)
             with artifacts.together(noted.confirm):
                 if distributed.leads():
+                    by_seed = metrics.collect_predictions(repeats.logits_by_seed(found), labels, classes)
                     artifacts.save(fitting.weights(network), "models/finetuned.pt")
                     artifacts.save(predictions, "data/predictions/finetune.pt")
+                    artifacts.save(by_seed, "data/predictions/finetune_repeats.pt")
                     artifacts.write_json(scores, "metrics/finetune.json")
                     artifacts.write_csv(fitted.curve, "plots/finetune/curves.csv")
+                    artifacts.write_csv(repeats.rows(found, labels), "plots/finetune/seeds.csv")
                     run.curve(fitted.curve)
-                    run.metrics(scores, **{name: len(split.labels) for name, split in splits.items()})
+                    images = {name: len(split.labels) for name, split in splits.items()}
+                    run.metrics(scores, **images)
+                    for seed, own in [*found.items()][1:]:
+                        run.trial("seed", seed, {"seed": seed}, repeats.scores(own, labels), own.curve, **images)
                     record.note(**devices.describe(device), **backbones.describe(cfg.backbone), **fitted.machine)
-                    record.note(resolution=view.resolution)
+                    record.note(resolution=view.resolution, seeds=list(found))
                     artifacts.write_json(record.values(), "data/runs/finetune.json")
-    kept = f"epoch {fitted.best_epoch} kept"
-    console.answer("finetune", f"{100 * scores['test']['accuracy']:.1f} % on test, {kept}")
+    reached = f"{100 * scores['test']['accuracy']:.1f} % on test"
+    console.answer("finetune", f"{reached}, epoch {fitted.best_epoch} kept")
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ def main() -> None:
             reliability="plots/evidence/reliability.csv",
             coverage="plots/evidence/coverage.csv",
             differences="plots/evidence/differences.csv",
+            seeds="plots/evidence/seeds.csv",
         )
         study = Study(
             settings=every_setting(cfg),

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from src.base.splits import SPLITS
-from src.evidence import paired
+from src.evidence import paired, repeated
 from src.evidence.paired import Difference, Right
+from src.evidence.repeated import Repeated
 
 MAIN = ("finetuned", "frozen")  # what the study is for: asked first, and so alone
 BESIDE = (("frozen", "nearest_mean"), ("frozen", "nearest_neighbours"))  # what training a head brings: two at once
@@ -28,6 +30,17 @@ def right_on_test(predictions: Mapping[str, Any]) -> dict[str, Right]:
 def differences(right: Mapping[str, Right]) -> list[Difference]:
     """MAIN, and then BESIDE corrected for being two, for the better of the two is what people look at."""
     return [*paired.compare(right, [MAIN]), *paired.compare(right, BESIDE)]
+
+
+def over_seeds(predictions: Mapping[str, Any], other: Right) -> dict[str, Repeated]:
+    """The accuracy of all trainings, and what they are above the frozen backbone, on test.
+
+    Args:
+        predictions: data/predictions/finetune_repeats.pt as loaded: a method is a seed.
+        other: which test images the frozen backbone names right.
+    """
+    right = np.stack(list(right_on_test(predictions).values()))
+    return {"accuracy": repeated.accuracy(right), "difference": repeated.difference(right, other)}
 
 
 def as_rows(found: Iterable[Difference]) -> list[dict[str, Any]]:

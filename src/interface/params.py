@@ -165,6 +165,7 @@ class Finetune:
     compile: bool
     sync_batch_norm: bool
     checkpoint_minutes: NonNegative
+    repeats: Annotated[int, Range(1, 1000)]
 
     def __post_init__(self) -> None:
         if self.warmup_epochs >= self.epochs > 1 or self.warmup_epochs > self.epochs:

@@ -4,17 +4,18 @@ N images, K classes.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from src.evidence.paired import Difference
+from src.evidence.repeated import Repeated
 from src.figures import transfer
 from src.report.numbers import count, duration, interval, p_value, percent, points
 from src.report.pages import Figure, Table
-from src.report.study import LABELS, TRAINED, Study
+from src.report.study import LABELS, Study
 
 ARCHIVE = r"\.(zip|tar(\.\w+)?)$"
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "digits": "handwritten digits"}
@@ -27,38 +28,55 @@ def title(study: Study) -> str:
     return given or f"EfficientNet on {DATASETS.get(dataset.name, own)}"
 
 
-def answer(accuracies: pd.DataFrame, found: Difference, chance: float) -> str:
+def answer(accuracies: pd.DataFrame, found: Mapping[str, Repeated], chance: float) -> str:
     """What fine-tuning brought on test, in one sentence that claims a difference only where the images settle it.
 
     Args:
-        found: fine-tuned minus frozen, on the same images.
+        found: accuracy of the fine-tuned network, and its difference to the frozen backbone's, on the same images.
     """
-    frozen, tuned = (on_test(accuracies, method) for method in TRAINED)
-    gain = found.difference
-    reached = f"{interval(tuned)} on {count(tuned['images'])} test images"
+    frozen, tuned, gain = on_test(accuracies, "frozen"), found["accuracy"], found["difference"]
+    seeds = f", the mean of {count(tuned.runs)} seeds" if tuned.runs > 1 else ""
+    reached = f"{interval({**vars(tuned), 'accuracy': tuned.mean})} on {count(frozen['images'])} test images{seeds}"
     other = f"the frozen backbone with the same head ({interval(frozen)})"
-    low, high = (found.low, found.high) if gain > 0 else (-found.high, -found.low)
-    amount = f"{100 * abs(gain):.1f} points [{points(low)}, {points(high)}] {'above' if gain > 0 else 'below'} {other}"
-    if gain == 0:
+    low, high = (gain.low, gain.high) if gain.mean > 0 else (-gain.high, -gain.low)
+    side = "above" if gain.mean > 0 else "below"
+    amount = f"{100 * abs(gain.mean):.1f} points [{points(low)}, {points(high)}] {side} {other}"
+    if gain.mean == 0:
         sentence = f"Fine-tuning made no difference: it reached {reached}, as many as {other}"
-    elif not found.settled:
+    elif not gain.settled:
         sentence = f"Fine-tuning made no clear difference: it reached {reached}, {amount}"
-    elif gain > 0:
+    elif gain.mean > 0:
         sentence = f"Fine-tuning reached {reached}, {amount}"
     else:
         sentence = f"Fine-tuning did harm: it reached {reached}, {amount}"
-    doubt = "" if tuned["low"] > chance else ", within its interval" if tuned["high"] >= chance else ", more than that"
+    doubt = "" if tuned.low > chance else ", within its interval" if tuned.high >= chance else ", more than that"
     return f"{sentence}; chance is {percent(chance)}{doubt}."
 
 
-def how_told(found: Difference) -> str:
-    """How fine-tuned and frozen were told apart, or why they were not."""
+def how_told(found: Difference, over_seeds: Repeated) -> str:
+    """How fine-tuned and frozen were told apart, and which chances their intervals cover.
+
+    Args:
+        found: the difference of the model, by image.
+        over_seeds: that of all trainings.
+    """
+    if over_seeds.deviation is not None:
+        return (
+            "What the first sentence says of fine-tuning is over seeds and images: these intervals cover the luck in "
+            "which images were drawn and that of the seed of fine-tuning, from which the accuracy varies by "
+            f"{100 * over_seeds.deviation:.2f} points (standard deviation of {count(over_seeds.runs)}); not that of "
+            "the search for a head, of its own training, or of the split."
+        )
+    covered = (
+        "All intervals here cover the luck in which images were drawn, not that of another seed (finetune.repeats)."
+    )
     tuned, frozen = found.alone
     if not tuned + frozen:
-        return "Both name the same test images right."
+        return f"Both name the same test images right. {covered}"
     return (
         f"Of the test images, {count(tuned)} {_are(tuned)} right only when fine-tuned and {count(frozen)} only when "
-        f"frozen: by chance they would part so, or further, with p {_equals(found.p_value)} (McNemar's exact test)."
+        f"frozen: by chance they would part so, or further, with p {_equals(found.p_value)} (McNemar's exact test). "
+        f"{covered}"
     )
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from src.evidence import questions
+from src.evidence import questions, repeated
 from src.evidence.paired import Difference
+from src.evidence.repeated import Repeated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,7 @@ class AssessedResults:
         reliability: accuracy by confidence by method and calibrated.
         coverage: by method and target.
         differences: between methods, as asked.
+        over_seeds: accuracy of the fine-tuned network, and its difference to the frozen backbone's, on test.
     """
 
     metrics: Mapping[str, Mapping[str, float]]
@@ -29,6 +31,7 @@ class AssessedResults:
     reliability: pd.DataFrame
     coverage: pd.DataFrame
     differences: Sequence[Difference]
+    over_seeds: Mapping[str, Repeated]
 
     def temperature(self, method: str) -> float:
         return self.metrics[method]["temperature"]
@@ -53,7 +56,14 @@ class AssessedResults:
 
 
 def read(
-    *, metrics: Mapping[str, Any], scores: str, classes: str, reliability: str, coverage: str, differences: str
+    *,
+    metrics: Mapping[str, Any],
+    scores: str,
+    classes: str,
+    reliability: str,
+    coverage: str,
+    differences: str,
+    seeds: str,
 ) -> AssessedResults:
     """Read the tables; names of classes stay texts, whatever they look like."""
     return AssessedResults(
@@ -63,6 +73,7 @@ def read(
         reliability=pd.read_csv(reliability),
         coverage=pd.read_csv(coverage),
         differences=questions.from_rows(pd.read_csv(differences)),
+        over_seeds=repeated.from_rows(pd.read_csv(seeds)),
     )
 
 

@@ -28,7 +28,7 @@ def report(study: Study) -> Page:
     chance, commonest = 1 / len(study.answers.classes), answers.commonest_class_accuracy(study.answers)
     return Page(
         title=answer.title(study),
-        answer=answer.answer(accuracies, study.assessed.difference(*questions.MAIN), chance),
+        answer=answer.answer(accuracies, study.assessed.over_seeds, chance),
         facts=answer.facts(study),
         warnings=[
             *provenance.duplicate_warnings(study.metrics["download"]),
@@ -37,7 +37,7 @@ def report(study: Study) -> Page:
         ],
         lead=[
             accuracy_figure(study, accuracies),
-            answer.how_told(study.assessed.difference(*questions.MAIN)),
+            answer.how_told(study.assessed.difference(*questions.MAIN), study.assessed.over_seeds["difference"]),
             answer.context(accuracies, study.assessed.differences, commonest, chance),
             *([backbones.answer(study)] if study.compared.keys else []),
             *_scaling_lead(study),

@@ -1,5 +1,6 @@
 """Fine-tuning: the pretrained backbone and a head as one network, and how params.yaml wants it trained."""
 
+import copy
 from dataclasses import replace
 
 import torch
@@ -43,6 +44,21 @@ def assemble(
         head.load_state_dict(head_weights)
     set_stochastic_depth(backbone.network, settings.stochastic_depth)
     return join(backbone.network, head)
+
+
+def build(
+    backbone: Backbone,
+    best: Head,
+    head_weights: dict[str, Tensor],
+    settings: Finetune,
+    *,
+    classes: int,
+    seed: int,
+    device: torch.device,
+) -> nn.Sequential:
+    """The network to be trained under `seed`, as `assemble` makes it, on `device`; `backbone` itself stays as it is."""
+    network = assemble(copy.deepcopy(backbone), best, head_weights, settings, classes=classes, seed=seed)
+    return synchronise_batch_norm(network.to(device), settings, device)
 
 
 def seen(view: View, settings: Finetune) -> View:

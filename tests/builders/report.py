@@ -311,9 +311,10 @@ def assessed(classes, shares, sizes):
     return assessed_of(predictions(classes, dict(shares), dict(sizes)))
 
 
-def assessed_of(files, *, bins=15, targets=(0.95, 0.99)):
-    """What the stage evidence leaves of such files."""
+def assessed_of(files, *, bins=15, targets=(0.95, 0.99), seeds=None):
+    """What the stage evidence leaves of such files, and of `seeds` in the place of a single training."""
     whole = answers.joined(*files)
+    right = questions.right_on_test(whole)
     found = {
         method: assessment.assess(
             *(assessment.judged(whole, method, split) for split in ("val", "test")),
@@ -327,9 +328,15 @@ def assessed_of(files, *, bins=15, targets=(0.95, 0.99)):
     parts = {part: assessment.table(found, part) for part in ("scores", "classes", "reliability", "coverage")}
     return AssessedResults(
         metrics={method: each.headline for method, each in found.items()},
-        differences=questions.differences(questions.right_on_test(whole)),
+        differences=questions.differences(right),
+        over_seeds=questions.over_seeds(seeds or _single(files[-1]), right["frozen"]),
         **parts,
     )
+
+
+def _single(file):
+    """As data/predictions/finetune_repeats.pt holds a single training."""
+    return file | {"logits": {"seed 0": file["logits"]["finetuned"]}}
 
 
 @contextmanager

@@ -174,7 +174,7 @@ def finetune_settings(**changes: Any) -> Finetune:
         },
         **{"schedule": "cosine", "warmup_epochs": 1, "weight_decay": 0.05, "label_smoothing": 0.0, "mixup": 0.0},
         **{"cutmix": 0.0, "stochastic_depth": 0.2, "ema_decay": 0.0, "clip_norm": 0.0, "early_stopping": 0},
-        **{"precision": "float32", "compile": False, "sync_batch_norm": False},
+        **{"precision": "float32", "compile": False, "sync_batch_norm": False, "repeats": 1},
     }
     return replace(params.load(SHIPPED.parent.parent / "params.yaml").finetune, **plain | changes)
 

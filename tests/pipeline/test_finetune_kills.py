@@ -60,7 +60,7 @@ class Study:
         seconds: that it took from when it had its folder in .resume, just before its first step, to its end.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *settings: str) -> None:
         (folder / "clone").mkdir()
         (folder / "slow").mkdir()
         (folder / "slow/sitecustomize.py").write_text(SLOW_DISK)
@@ -68,7 +68,7 @@ class Study:
         self.home = self.repository.folder / ".resume/finetune"
         self.environment = {"THREADS": "1", "OMP_NUM_THREADS": "1", "DVC_ROOT": str(self.repository.folder)}
         self.slow = {"PYTHONPATH": str(folder / "slow")}
-        self.repository.set_params(SETTINGS)
+        self.repository.set_params((*SETTINGS, *settings))
         self.repository.repro("train_frozen", **self.environment)
         process = self.start()
         began = time.monotonic()
@@ -250,3 +250,19 @@ def test_a_kill_after_the_last_file_and_before_dvc_noted_it_costs_no_step(study:
     assert announcement((EPOCHS + 1, 1)) in said
     assert "epoch 1/" not in said
     assert study.results() == study.undisturbed
+
+
+@pytest.mark.slow
+def test_a_kill_within_a_repeat_costs_nothing_of_the_model_and_leads_to_the_same_bytes(tmp_path: Path) -> None:
+    repeated = Study(tmp_path, "finetune.repeats=3")
+    process = repeated.start()
+    wait(process, lambda: any(repeated.home.glob("*/seed_2/checkpoint.00000003.*")))
+    kill(process)
+    said = repeated.finish()
+    assert announcement((EPOCHS + 1, 1)) in said, "of the model"
+    assert "seed 1: epoch" not in said
+    assert "finetune, seed 2: epoch 4/4" in said
+    assert "goes on at epoch" in said
+    assert repeated.results() == repeated.undisturbed
+    rows = repeated.undisturbed["plots/finetune/seeds.csv"].decode().splitlines()
+    assert [row.partition(",")[0] for row in rows] == ["seed", "0", "1", "2"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from src.base import artifacts
-from src.evidence import questions
+from src.evidence import questions, repeated
 from src.report import assessed, certainty, certainty_tables
 from tests.builders.report import METHODS, NAMES, SIZES, assessed_of, plain, predictions, study
 
@@ -76,7 +76,10 @@ def test_what_is_read_is_what_was_written_whatever_classes_are_called(tmp_path):
         artifacts.write_csv(getattr(found, part), paths[part])
     paths["differences"] = str(tmp_path / "differences.csv")
     artifacts.write_csv(questions.as_rows(found.differences), paths["differences"])
+    paths["seeds"] = str(tmp_path / "seeds.csv")
+    artifacts.write_csv(repeated.as_rows(found.over_seeds), paths["seeds"])
     again = assessed.read(metrics=found.metrics, **paths)
+    assert again.over_seeds == found.over_seeds
     assert again.classes["class"].tolist() == 2 * list(names)
     for part in ("scores", "classes", "reliability"):
         pd.testing.assert_frame_equal(getattr(again, part), getattr(found, part), check_dtype=False)

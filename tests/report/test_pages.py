@@ -12,7 +12,7 @@ import torch
 from scipy.stats import binomtest
 
 from src.base import proportions
-from src.evidence import answers, paired, questions
+from src.evidence import answers, paired, questions, repeated
 from src.interface import params
 from src.report import answer, contents, numbers, pages, provenance
 from src.report.study import LABELS
@@ -149,34 +149,10 @@ def test_most_confused_pairs_are_the_ones_counted_by_hand():
 )
 def test_the_answer_claims_a_difference_only_where_the_images_settle_it(tuned, begins, says):
     files = predictions(NAMES, METHODS | {"finetuned": tuned}, SIZES)
-    found = answers.collect(*files)
-    (main, *_) = questions.differences(questions.right_on_test(answers.joined(*files)))
-    sentence = plain(answer.answer(answers.accuracy_table(found, list(LABELS)), main, 0.1))
+    found, right = answers.collect(*files), questions.right_on_test(answers.joined(*files))
+    sentence = said(answers.accuracy_table(found, list(LABELS)), right["finetuned"][None], right["frozen"])
     assert sentence.startswith(begins)
     assert says in sentence
-
-
-def alone(first, second, both, images):
-    """`finetuned` right on `first` images more, `frozen` on `second` others, of `images`."""
-    place = np.arange(images)
-    tuned, frozen = place < both + first, (place < both) | (place >= images - second)
-    return paired.compare({"finetuned": tuned, "frozen": frozen})[0]
-
-
-def test_intervals_that_overlap_hide_no_difference_that_the_same_images_show():
-    """Twelve images against two of 360: exact p 0.013 and 2.8 points above 0, though the two intervals overlap."""
-    found, rows = alone(12, 2, 343, 360), accuracies(345 / 360, 355 / 360, 360)
-    tuned, frozen = (answer.on_test(rows, method) for method in ("finetuned", "frozen"))
-    assert tuned["low"] < frozen["high"]
-    assert plain(answer.answer(rows, found, 0.1)).startswith(
-        "Fine-tuning reached 98.6 % [96.8, 99.4] on 360 test images, 2.8 points [+0.7, +5.3] above"
-    )
-    assert plain(answer.how_told(found)) == (
-        "Of the test images, 12 are right only when fine-tuned and 2 only when frozen: by chance they would part so, "
-        "or further, with p = 0.013 (McNemar's exact test)."
-    )
-    assert answer.how_told(alone(0, 0, 300, 360)) == "Both name the same test images right."
-    assert "1 is right only when fine-tuned" in answer.how_told(alone(1, 0, 300, 360))
 
 
 def accuracies(frozen, tuned, images=1000):
@@ -189,17 +165,64 @@ def accuracies(frozen, tuned, images=1000):
     return pd.DataFrame(rows)
 
 
+def alone(first, second, both, images):
+    """Right answers of a run, (1, N), and of another method: both, `first` and `second` images alone."""
+    place = np.arange(images)
+    return (place < both + first)[None], (place < both) | (place >= images - second)
+
+
+def said(rows, right, other):
+    """The answer for right answers of runs, (R, N), and of the frozen backbone."""
+    found = {"accuracy": repeated.accuracy(right), "difference": repeated.difference(right, other)}
+    return plain(answer.answer(rows, found, 0.1))
+
+
+def told(right, other):
+    (found,) = paired.compare({"finetuned": right[0], "frozen": other})
+    return plain(answer.how_told(found, repeated.difference(right, other)))
+
+
+def test_intervals_that_overlap_hide_no_difference_that_the_same_images_show():
+    """Twelve images against two of 360: exact p 0.013 and 2.8 points above 0, though the two intervals overlap."""
+    runs, rows = alone(12, 2, 343, 360), accuracies(345 / 360, 355 / 360, 360)
+    tuned, frozen = (answer.on_test(rows, method) for method in ("finetuned", "frozen"))
+    assert tuned["low"] < frozen["high"]
+    assert said(rows, *runs).startswith(
+        "Fine-tuning reached 98.6 % [96.8, 99.4] on 360 test images, 2.8 points [+0.7, +5.3] above the frozen backbone"
+    )
+    assert told(*runs).startswith(
+        "Of the test images, 12 are right only when fine-tuned and 2 only when frozen: by chance they would part so, "
+        "or further, with p = 0.013 (McNemar's exact test). All intervals here cover the luck in which images "
+        "were drawn, not that of another seed"
+    )
+    assert told(*alone(0, 0, 300, 360)).startswith("Both name the same test images right.")
+    assert "1 is right only when fine-tuned" in told(*alone(1, 0, 300, 360))
+
+
+def test_of_several_seeds_the_answer_is_their_mean_and_says_what_its_intervals_cover():
+    """Three runs of 1 000 images, two points apart, against a frozen backbone five points below their mean."""
+    place = np.arange(1000)
+    right, other = np.stack([place < 860, place < 880, place < 900]), place < 830
+    found = repeated.difference(right, other)
+    sentence, rows = said(accuracies(0.83, 0.86), right, other), accuracies(0.83, 0.86)
+    assert " on 1 000 test images, the mean of 3 seeds, 5.0 points [" in sentence
+    assert sentence.startswith("Fine-tuning made no clear difference: it reached 88.0 % [")
+    wide, narrow = repeated.accuracy(right), answer.on_test(rows, "finetuned")
+    assert wide.high - wide.low > 2 * (narrow["high"] - narrow["low"])
+    assert f"5.0 points [{numbers.points(found.low)}, {numbers.points(found.high)}]" in sentence
+    assert "that of the seed of fine-tuning, from which the accuracy varies by 2.00 points" in told(right, other)
+
+
 def test_the_answer_is_a_sentence_that_can_be_checked_by_hand():
-    found = alone(100, 39, 684, 1000)
-    assert plain(answer.answer(accuracies(0.723, 0.784), found, 0.1)) == (
+    assert said(accuracies(0.723, 0.784), *alone(100, 39, 684, 1000)) == (
         "Fine-tuning reached 78.4 % [75.7, 80.8] on 1 000 test images, 6.1 points [+3.8, +8.4] above the frozen "
         "backbone with the same head (72.3 % [69.4, 75.0]); chance is 10.0 %."
     )
-    same, worse = alone(10, 10, 690, 1000), alone(0, 590, 110, 1000)
-    assert "made no difference: it reached 70.0 %" in plain(answer.answer(accuracies(0.7, 0.7), same, 0.1))
-    assert plain(answer.answer(accuracies(0.7, 0.11), worse, 0.1)).endswith("chance is 10.0 %, within its interval.")
-    assert "59.0 points [+55.8, +61.9] below" in plain(answer.answer(accuracies(0.7, 0.11), worse, 0.1))
-    assert plain(answer.answer(accuracies(0.7, 0.02), worse, 0.1)).endswith("chance is 10.0 %, more than that.")
+    same, worse, worst = alone(10, 10, 690, 1000), alone(0, 590, 110, 1000), alone(0, 680, 20, 1000)
+    assert "made no difference: it reached 70.0 %" in said(accuracies(0.7, 0.7), *same)
+    assert said(accuracies(0.7, 0.11), *worse).endswith("chance is 10.0 %, within its interval.")
+    assert "59.0 points [+55.8, +61.9] below" in said(accuracies(0.7, 0.11), *worse)
+    assert said(accuracies(0.7, 0.02), *worst).endswith("chance is 10.0 %, more than that.")
 
 
 def context(frozen, commonest):
@@ -234,10 +257,13 @@ def test_a_warning_names_what_differed_between_stages():
     made["finetune"] = record("finetune", 3475.5, versions=versions, device="NVIDIA H200", threads=1)
     device, threads, torch_version = provenance.version_warnings(made)
     assert (
-        "different device: cpu (x86_64) in extract_features, baseline, tune_head, train_frozen; NVIDIA H200 in finetune"
-        in device
+        "different device: cpu (x86_64) in extract_features, baseline, tune_head, train_frozen, average_flips; "
+        "NVIDIA H200 in finetune" in device
     )
-    assert "different threads: 2 in extract_features, baseline, tune_head, train_frozen; 1 in finetune" in threads
+    assert (
+        "different threads: 2 in extract_features, baseline, tune_head, train_frozen, average_flips; 1 in finetune"
+        in threads
+    )
     assert "different torch: 2.15.0 in download," in torch_version
     assert "2.16.0 in finetune" in torch_version
 
