@@ -12,7 +12,7 @@ from src.interface import console
 from src.interface.params import OWN_ARMS, Params
 
 BATCH = 8  # images in a measured step
-STAGES = 9  # and one for each arm
+STAGES = 10  # and one for each arm
 CLASSES = 10  # nobody has counted them yet, and they hardly matter
 SMALL_BATCH = 64  # the same for small images, of which 8 keep no processor busy
 HOUR = 3600.0
@@ -46,7 +46,7 @@ def announce(cfg: Params) -> None:
     forward, step = _seconds_per_image(backbone.network, finetuning.seen(backbone.view, cfg.finetune).resolution, BATCH)
     frozen = _forward_seconds(backbone.network, backbone.view.resolution, BATCH) / FASTER[cfg.inference.engine]
     extraction = frozen * ((1 + cfg.features.views) * counts["train"] + counts["val"] + counts["test"])
-    epochs = cfg.finetune.epochs * (step * counts["train"] + forward * counts["val"])
+    epochs = cfg.finetune.repeats * cfg.finetune.epochs * (step * counts["train"] + forward * counts["val"])
     seconds = {f"to start {stages} stages": stages * start}
     seconds |= {"extract_features": extraction, "finetune": epochs + forward * sum(counts.values())}
     seconds |= {"compare_backbones": _compared(cfg, counts, backbone.network, frozen, backbone.view.resolution)}

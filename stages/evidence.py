@@ -2,7 +2,7 @@
 
 from src.base import artifacts
 from src.base.stage_records import Recorder
-from src.evidence import answers, assessment, questions, repeated
+from src.evidence import answers, assessment, options, questions, repeated
 from src.interface import console, params, tracking
 from stages import given
 
@@ -19,6 +19,7 @@ def main() -> None:
             artifacts.load("data/predictions/finetune.pt"),
         )
         seeds = artifacts.load("data/predictions/finetune_repeats.pt")
+        flips = artifacts.load("data/predictions/flips.pt")
         noted.settle()
         run.given(noted.identity()["files"])
         found = {
@@ -35,6 +36,8 @@ def main() -> None:
         headlines = {method: each.headline for method, each in found.items()}
         named = questions.right_on_test(predictions)
         over_seeds = repeated.as_rows(questions.over_seeds(seeds, named["frozen"]))
+        beside = options.offered(seeds, flips)
+        compared = options.compared(assessment.judged(predictions, options.PLAIN, "test"), beside, seed=cfg.seed)
         with artifacts.together(noted.confirm):
             artifacts.write_json(headlines, "metrics/evidence.json")
             artifacts.write_csv(assessment.table(found, "scores"), "plots/evidence/scores.csv")
@@ -43,6 +46,7 @@ def main() -> None:
             artifacts.write_csv(assessment.table(found, "coverage"), "plots/evidence/coverage.csv")
             artifacts.write_csv(questions.as_rows(questions.differences(named)), "plots/evidence/differences.csv")
             artifacts.write_csv(over_seeds, "plots/evidence/seeds.csv")
+            artifacts.write_csv(compared, "plots/evidence/options.csv")
             run.metrics(headlines)
             artifacts.write_json(record.values(), "data/runs/evidence.json")
     stated, right = (100 * found["finetuned"].value(score) for score in ("confidence", "accuracy"))

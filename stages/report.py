@@ -59,6 +59,7 @@ def main() -> None:
             coverage="plots/evidence/coverage.csv",
             differences="plots/evidence/differences.csv",
             seeds="plots/evidence/seeds.csv",
+            options="plots/evidence/options.csv",
         )
         study = Study(
             settings=every_setting(cfg),
@@ -79,6 +80,7 @@ def main() -> None:
                 "tune_head": stage_records.read("data/runs/tune_head.json"),
                 "train_frozen": stage_records.read("data/runs/train_frozen.json"),
                 "finetune": stage_records.read("data/runs/finetune.json"),
+                "average_flips": stage_records.read("data/runs/average_flips.json"),
                 "evidence": stage_records.read("data/runs/evidence.json"),
                 **compared.stage_runs,
                 **scaling.stage_runs,

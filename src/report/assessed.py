@@ -23,6 +23,7 @@ class AssessedResults:
         coverage: by method and target.
         differences: between methods, as asked.
         over_seeds: accuracy of the fine-tuned network, and its difference to the frozen backbone's, on test.
+        options: the fine-tuned network as it is, and what more work at test time makes of it (`options.compared`).
     """
 
     metrics: Mapping[str, Mapping[str, float]]
@@ -32,6 +33,7 @@ class AssessedResults:
     coverage: pd.DataFrame
     differences: Sequence[Difference]
     over_seeds: Mapping[str, Repeated]
+    options: pd.DataFrame
 
     def temperature(self, method: str) -> float:
         return self.metrics[method]["temperature"]
@@ -64,6 +66,7 @@ def read(
     coverage: str,
     differences: str,
     seeds: str,
+    options: str,
 ) -> AssessedResults:
     """Read the tables; names of classes stay texts, whatever they look like."""
     return AssessedResults(
@@ -74,6 +77,7 @@ def read(
         coverage=pd.read_csv(coverage),
         differences=questions.from_rows(pd.read_csv(differences)),
         over_seeds=repeated.from_rows(pd.read_csv(seeds)),
+        options=pd.read_csv(options),
     )
 
 

@@ -23,6 +23,7 @@ def chapter(study: Study) -> Section:
         tables.coverage_rows(study),
         tables.score_rows(study),
         tables.difference_rows(study),
+        *tables.option_rows(study),
     ]
     return Section(title="How sure it is", blocks=blocks)
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from src.base.stage_records import StageRecord
-from src.evidence import answers, assessment, comparisons, intervals, questions
+from src.evidence import answers, assessment, comparisons, intervals, options, questions
 from src.figures import calibration as calibration_figures
 from src.figures import head_search, transfer
 from src.figures import scaling as scaling_figures
@@ -138,6 +138,7 @@ def records():
         record("tune_head", 88.0, **MACHINE),
         record("train_frozen", 21.0, **MACHINE),
         record("finetune", 3475.5, images_per_second=181.6, resolution=96, **MACHINE),
+        record("average_flips", 5.2, **MACHINE),
         record("evidence", 4.1),
     ]
     return {each.stage: each for each in found}
@@ -311,9 +312,10 @@ def assessed(classes, shares, sizes):
     return assessed_of(predictions(classes, dict(shares), dict(sizes)))
 
 
-def assessed_of(files, *, bins=15, targets=(0.95, 0.99), seeds=None):
-    """What the stage evidence leaves of such files, and of `seeds` in the place of a single training."""
-    whole = answers.joined(*files)
+def assessed_of(files, *, bins=15, targets=(0.95, 0.99), seeds=None, flips=None):
+    """What the stage evidence leaves of such files, and of `seeds` and `flips` in the place of a single training."""
+    whole, seeds = answers.joined(*files), seeds or _single(files[-1])
+    beside = options.offered(seeds, flips or files[-1] | {"logits": {}})
     right = questions.right_on_test(whole)
     found = {
         method: assessment.assess(
@@ -329,7 +331,8 @@ def assessed_of(files, *, bins=15, targets=(0.95, 0.99), seeds=None):
     return AssessedResults(
         metrics={method: each.headline for method, each in found.items()},
         differences=questions.differences(right),
-        over_seeds=questions.over_seeds(seeds or _single(files[-1]), right["frozen"]),
+        over_seeds=questions.over_seeds(seeds, right["frozen"]),
+        options=pd.DataFrame(options.compared(assessment.judged(whole, "finetuned", "test"), beside, seed=0)),
         **parts,
     )
 

@@ -15,14 +15,15 @@ FOLDERS = [f"{kind}/scaling_ablation" for kind in ("metrics", "plots", "data/pre
 ABLATION = " ".join(f"scaling_ablation@{arm}" for arm in ARMS)
 SCALING = f"scaling_search {ABLATION}"
 COMPARISON = " ".join(f"compare_backbones@{entry}" for entry in ENTRIES)
-ALL = f"download extract_features baseline {COMPARISON} tune_head train_frozen finetune evidence {SCALING} report"
+TUNED = "finetune average_flips"
+ALL = f"download extract_features baseline {COMPARISON} tune_head train_frozen {TUNED} evidence {SCALING} report"
 ON_FEATURES = "baseline tune_head train_frozen"
 FROZEN = f"extract_features {COMPARISON}"
-FROM_WEIGHTS = f"{FROZEN} finetune"
+FROM_WEIGHTS = f"{FROZEN} {TUNED}"
 ON_IMAGES = f"{FROM_WEIGHTS} {SCALING}"
-FROM_IMAGES = f"finetune {SCALING}"
+FROM_IMAGES = f"{TUNED} {SCALING}"
 TRAINING = f"tune_head train_frozen {FROM_IMAGES}"
-TRANSFER = f"extract_features {ON_FEATURES} finetune"
+TRANSFER = f"extract_features {ON_FEATURES} {TUNED}"
 STATISTICS = "evidence report"
 COMPUTING = f"{TRANSFER} {COMPARISON} {SCALING}"
 
@@ -76,10 +77,11 @@ AFTER_EDITING = {
     "src/report/assessed.py": "report",
     "src/report/certainty.py": "report",
     "src/report/certainty_tables.py": "report",
-    "src/transfer/finetuning.py": "finetune",
+    "src/transfer/finetuning.py": TUNED,
     "src/transfer/repeats.py": "finetune",
+    "src/transfer/flips.py": "average_flips",
     "src/transfer/head_training.py": "tune_head train_frozen",
-    "src/models/heads.py": f"{ON_FEATURES} finetune",
+    "src/models/heads.py": f"{ON_FEATURES} {TUNED}",
     "src/images/image_batches.py": ON_IMAGES,
     "src/data/image_folders.py": "download",
     "src/evidence/intervals.py": STATISTICS,
@@ -110,7 +112,7 @@ AFTER_EDITING = {
     "src/training/tally.py": TRAINING,
     "src/models/references.py": ABLATION,
     "src/report/page.html": "report",
-    "src/training/resuming.py": TRAINING,
+    "src/training/resuming.py": f"tune_head train_frozen finetune {SCALING}",
     "src/training/rmsprop.py": TRAINING,
     "src/scaling/equations.py": f"{SCALING} report",
     "src/report/scaling_verdict.py": "report",
@@ -141,6 +143,7 @@ AFTER_EDITING = {
     "src/base/stage_records.py": ALL,
     "src/evidence/answers.py": STATISTICS,
     "src/evidence/assessment.py": "evidence",
+    "src/evidence/options.py": "evidence",
     "src/evidence/questions.py": STATISTICS,
     "src/evidence/repeated.py": STATISTICS,
     "src/evidence/scores.py": "evidence",
@@ -153,7 +156,7 @@ AFTER_EDITING = {
     "src/training/fitting.py": TRAINING,
     "src/report/training.py": "report",
     "src/training/loop.py": TRAINING,
-    "src/transfer/strategies.py": "finetune",
+    "src/transfer/strategies.py": TUNED,
     "src/models/weights.py": FROM_WEIGHTS,
     "weights/README.md": FROM_WEIGHTS,
     "data/source/README.md": "download",
@@ -166,9 +169,9 @@ AFTER_SETTING = {
     "seed=1": f"{TRANSFER} evidence {COMPARISON} scaling_search",
     "dataset.split_seed=1": f"download {COMPUTING} evidence",
     "backbone.resolution=48": f"{TRANSFER} evidence",
-    "class_weights=balanced": "tune_head train_frozen finetune evidence",
-    "tune_head.dropout=[0.15]": "tune_head train_frozen finetune evidence",
-    "train_frozen.epochs=3": "train_frozen finetune evidence",
+    "class_weights=balanced": f"tune_head train_frozen {TUNED} evidence",
+    "tune_head.dropout=[0.15]": f"tune_head train_frozen {TUNED} evidence",
+    "train_frozen.epochs=3": f"train_frozen {TUNED} evidence",
     "scaling.learning_rate=0.001": SCALING,
     "scaling_search.epochs=0": SCALING,  # now with the paper's coefficients
     "scaling_ablation.epochs=2": ABLATION,

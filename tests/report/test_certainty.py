@@ -71,7 +71,7 @@ def test_what_is_read_is_what_was_written_whatever_classes_are_called(tmp_path):
     names = ("1", "02", "NA", "null", "1e5", "a,b", '"', "None", "True", "")
     found = assessed_of(predictions(names, METHODS, SIZES))
     paths = {}
-    for part in ("scores", "classes", "reliability", "coverage"):
+    for part in ("scores", "classes", "reliability", "coverage", "options"):
         paths[part] = str(tmp_path / f"{part}.csv")
         artifacts.write_csv(getattr(found, part), paths[part])
     paths["differences"] = str(tmp_path / "differences.csv")
@@ -81,7 +81,7 @@ def test_what_is_read_is_what_was_written_whatever_classes_are_called(tmp_path):
     again = assessed.read(metrics=found.metrics, **paths)
     assert again.over_seeds == found.over_seeds
     assert again.classes["class"].tolist() == 2 * list(names)
-    for part in ("scores", "classes", "reliability"):
+    for part in ("scores", "classes", "reliability", "options"):
         pd.testing.assert_frame_equal(getattr(again, part), getattr(found, part), check_dtype=False)
     assert again.coverage["threshold"].isna().tolist() == [each is None for each in found.coverage["threshold"]]
     assert [each.p_value for each in again.differences] == pytest.approx([e.p_value for e in found.differences])
@@ -106,3 +106,23 @@ def test_the_differences_of_the_table_are_those_that_were_asked():
         "Trained head, frozen backbone − nearest neighbours",
     ]
     assert rows["Verdict"].isin({"better", "worse", "cannot be told apart"}).all()
+
+
+def noise(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_options_stand_beside_the_plain_network_where_there_are_any():
+    """Three seeds, each with mistakes of its own, and a view that is one of them."""
+    assert certainty_tables.option_rows(study()) == []
+    files = predictions(NAMES, METHODS, SIZES)
+    tuned = files[-1]["logits"]["finetuned"]
+    others = [torch.where(torch.rand(len(tuned), 1, generator=noise(seed)) < 0.1, 0, tuned) for seed in (1, 2)]
+    by_seed = {f"seed {number}": each for number, each in enumerate([tuned, *others])}
+    seeds, flips = files[-1] | {"logits": by_seed}, files[-1] | {"logits": {"flipped": others[0]}}
+    made = replace(study(), assessed=assessed_of(files, seeds=seeds, flips=flips))
+    (table,) = certainty_tables.option_rows(made)
+    assert table.rows["Fine-tuned network"].tolist() == ["As it is", "With mirrored images", "Ensemble of 3 seeds"]
+    assert table.rows["Difference"].ne("").tolist() == [False, True, True]
+    assert certainty.chapter(made).blocks[-1].caption == table.caption
+    assert made.assessed.over_seeds["accuracy"].runs == 3
