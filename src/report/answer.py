@@ -68,7 +68,8 @@ def how_told(found: Difference, over_seeds: Repeated) -> str:
             "the search for a head, of its own training, or of the split."
         )
     covered = (
-        "All intervals here cover the luck in which images were drawn, not that of another seed (finetune.repeats)."
+        "The intervals of these accuracies cover the luck in which images were drawn, not that of another seed "
+        "(finetune.repeats)."
     )
     tuned, frozen = found.alone
     if not tuned + frozen:

@@ -192,8 +192,8 @@ def test_intervals_that_overlap_hide_no_difference_that_the_same_images_show():
     )
     assert told(*runs).startswith(
         "Of the test images, 12 are right only when fine-tuned and 2 only when frozen: by chance they would part so, "
-        "or further, with p = 0.013 (McNemar's exact test). All intervals here cover the luck in which images "
-        "were drawn, not that of another seed"
+        "or further, with p = 0.013 (McNemar's exact test). The intervals of these accuracies cover the "
+        "luck in which images were drawn, not that of another seed"
     )
     assert told(*alone(0, 0, 300, 360)).startswith("Both name the same test images right.")
     assert "1 is right only when fine-tuned" in told(*alone(1, 0, 300, 360))
