@@ -12,7 +12,7 @@ PYTEST := OMP_NUM_THREADS=1 python -m pytest -n logical --maxprocesses 4 --dist 
 # Before a first experiment, DVC warns of each output that is yet to be made, and no setting of its own keeps it from that.
 QUIET := import logging; logging.getLogger('dvc_data.index.checkout').disabled = True
 
-.PHONY: help run study ui check test test-all test-browser test-services lint deps bench weights clean-resume known-recipe preflight
+.PHONY: help run study compare ui check test test-all test-browser test-services lint deps bench weights clean-resume known-recipe preflight
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,9 @@ run: .venv/.run-installed ## the whole study on the sample: 1 797 images, offlin
 
 study: known-recipe .venv/.run-installed ## a whole study: RECIPE=name, a file of recipes/
 	@python -m recipes.run $(RECIPE)
+
+compare: .venv/.run-installed ## did it help, and how sure is that: A=sample B=gentle, or B="two or more"
+	@python -m stages.compare $(A) $(B)
 
 ui: .venv/.run-installed ## experiments side by side, in MLflow: prints the link to their runs
 	@python -m tools.ui

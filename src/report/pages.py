@@ -41,9 +41,32 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Picture:
+    """An image as PNG, and what is written below it."""
+
+    png: bytes
+    text: str
+
+    @property
+    def uri(self) -> str:
+        return "data:image/png;base64," + base64.b64encode(self.png).decode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """Images side by side; Markdown has their texts alone."""
+
+    caption: str
+    pictures: Sequence[Picture]
+
+
+Block = str | Figure | Table | Gallery
+
+
+@dataclass(frozen=True, kw_only=True)
 class Section:
     title: str
-    blocks: Sequence[str | Figure | Table]
+    blocks: Sequence[Block]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +77,7 @@ class Page:
     answer: str
     facts: str
     warnings: Sequence[str]
-    lead: Sequence[str | Figure | Table]
+    lead: Sequence[Block]
     sections: Sequence[Section] = field(default_factory=tuple)
 
 
@@ -101,6 +124,7 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
     environment.tests |= {
         "figure": lambda block: isinstance(block, Figure),
         "table": lambda block: isinstance(block, Table),
+        "gallery": lambda block: isinstance(block, Gallery),
     }
     return environment
 
@@ -123,6 +147,13 @@ _MARKDOWN = """\
 {% set bold = "**" if loop.index0 == block.marked else "" %}
 |{% for cell in row %} {{ bold if cell }}{{ cell | md }}{{ bold if cell }} |{% endfor %}
 
+{% endfor %}
+
+{% elif block is gallery %}
+**{{ block.caption | md }}**
+
+{% for picture in block.pictures %}
+- {{ picture.text | md }}
 {% endfor %}
 
 {% else %}

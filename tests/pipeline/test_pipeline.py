@@ -27,7 +27,10 @@ ONLY_IN = {
     },
     "matplotlib": {
         f"src/figures/{name}.py"
-        for name in ("backbones", "calibration", "head_search", "labels", "rate", "scaling", "style", "transfer")
+        for name in (
+            *("backbones", "calibration", "experiments", "head_search", "labels", "rate"),
+            *("scaling", "style", "transfer"),
+        )
     },
     "yaml": {"src/interface/checking.py", "stages/given.py"},
     "optuna": {"src/transfer/head_search.py"},
@@ -35,7 +38,7 @@ ONLY_IN = {
     "tqdm": {"src/interface/console.py"},
     "jinja2": {"src/report/pages.py"},
     "thop": {"src/models/cost.py"},
-    "dvc": set(),
+    "dvc": {"src/report/revisions.py"},
 }
 SOURCES = [
     path.relative_to(ROOT).as_posix()

@@ -1,0 +1,62 @@
+"""The images that one experiment names right and another does not, as thumbnails.
+
+N images, C channels, H x W pixels.
+"""
+
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from src.report.comparison import Pairing
+from src.report.experiments import IMAGES
+from src.report.numbers import count
+from src.report.pages import Block, Gallery, Picture
+
+SHOWN = 24  # images each way
+SIDE = 96  # pixels, at most, of an image as it is shown
+
+
+def galleries(pairing: Pairing) -> list[Block]:
+    """Both ways; nothing where no accuracy on test changed."""
+    flips = pairing.flips
+    if not flips:
+        return []
+    stored = _images(pairing)
+    sides = (pairing.first.name, pairing.second.name)
+    blocks: list[Block] = []
+    for wrong, found in enumerate((flips.gained, flips.lost)):
+        what = f"{count(len(found))} test images that {sides[1 - wrong]} names right and {sides[wrong]} does not"
+        if not found:
+            blocks.append(f"No {what.partition(' ')[2]}.")
+        elif stored is None:
+            blocks.append(f"{what}; the images themselves are in no cache.")
+        else:
+            chosen = f", the {SHOWN} whose loss changed most" if len(found) > SHOWN else ""
+            names = [pairing.first.head.classes[int(c)] for c in flips.actual]
+            said = [pairing.first.head.classes[int(c)] for c in flips.named[wrong]]
+            pictures = [Picture(png=png(stored[i]), text=f"{names[i]}, not {said[i]}") for i in found[:SHOWN]]
+            blocks.append(Gallery(caption=f"{what}{chosen}:", pictures=pictures))
+    return blocks
+
+
+def _images(pairing: Pairing) -> Tensor | None:
+    """uint8 (N, C, H, W), of the first experiment that has them."""
+    path = IMAGES.format("test")
+    for each in (*pairing.first.members, *pairing.second.members):
+        found = each.revision.load(path)
+        if found:
+            images: Tensor = found["images"]
+            return images
+    return None
+
+
+def png(image: Tensor) -> bytes:
+    """An image, uint8 (C, H, W), as PNG; a large one shrunk to SIDE."""
+    pixels: Any = image.permute(1, 2, 0).contiguous().numpy()
+    drawn = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    drawn.thumbnail((SIDE, SIDE))
+    with BytesIO() as file:
+        drawn.save(file, format="PNG", optimize=True)
+        return file.getvalue()
