@@ -9,10 +9,13 @@ export DVC_NO_ANALYTICS := true
 # A process a core, each of one thread; what tests share is made once (tests/conftest.py).
 PYTEST := OMP_NUM_THREADS=1 python -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder --durations=20
 
+# Columns of `make experiments`: the rate, and first keys of stages' metrics; at 80 columns there is room for no more.
+SHOWN := ^(Experiment|lr|frozen|finetuned|gain|compound)$$
+
 # Before a first experiment, DVC warns of each output that is yet to be made, and no setting of its own keeps it from that.
 QUIET := import logging; logging.getLogger('dvc_data.index.checkout').disabled = True
 
-.PHONY: help run study compare ui check test test-all test-browser test-services lint deps bench weights clean-resume known-recipe preflight
+.PHONY: help run study compare experiments sweep ui check test test-all test-browser test-services lint deps bench weights clean-resume known-recipe preflight
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +28,12 @@ study: known-recipe .venv/.run-installed ## a whole study: RECIPE=name, a file o
 
 compare: .venv/.run-installed ## did it help, and how sure is that: A=sample B=gentle, or B="two or more"
 	@python -m stages.compare $(A) $(B)
+
+experiments: .venv/.run-installed ## all experiments and their answers, in one table of DVC's
+	@dvc exp show --hide-workspace --no-pager --precision 3 --drop '.*' --keep '$(SHOWN)'
+
+sweep: .venv/.run-installed ## an experiment for each value, then their comparison: KEY=lr VALUES="0.0005 0.001"
+	@python -m tools.sweep $(KEY) $(VALUES)
 
 ui: .venv/.run-installed ## experiments side by side, in MLflow: prints the link to their runs
 	@python -m tools.ui

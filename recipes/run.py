@@ -33,7 +33,7 @@ Then change one value, and see what it changes:
 
   source .venv/bin/activate{identity}
   dvc exp run -n gentle -S lr=0.001
-  dvc exp diff {name} gentle
+  make compare A={name} B=gentle
   make ui
 """
 IDENTITY = """

@@ -27,7 +27,8 @@ def main() -> None:
         predictions = metrics.collect_predictions(logits, labels, splits["train"].classes)
         with artifacts.together(noted.confirm):
             artifacts.save(predictions, "data/predictions/baseline.pt")
-            artifacts.write_json(scores, "metrics/baseline.json")
+            answer = scores["test"]["nearest_neighbours"]
+            artifacts.write_json({"neighbours": answer, **scores}, "metrics/baseline.json")
             run.metrics(scores, **{name: len(of_split) for name, of_split in labels.items()})
             record.note(**devices.describe(device))
             artifacts.write_json(record.values(), "data/runs/baseline.json")

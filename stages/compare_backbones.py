@@ -10,6 +10,7 @@ from src.base.stage_records import Recorder
 from src.images.image_batches import ImageBatches
 from src.interface import console, params, tracking
 from src.models import backbones, cost, engines, pretraining
+from src.training import metrics
 from src.transfer import comparing, features
 from stages import given
 
@@ -60,6 +61,7 @@ def main() -> None:
             "features": backbone.width,
             **comparing.scores(probed, found.labels),
         }
+        scores = metrics.headed(key, scores)
         with artifacts.together(noted.confirm):
             artifacts.save(comparing.predictions(probed, found), PREDICTIONS.format(key=key))
             artifacts.write_json(scores, METRICS.format(key=key))

@@ -39,7 +39,8 @@ def main() -> None:
         beside = options.offered(seeds, flips)
         compared = options.compared(assessment.judged(predictions, options.PLAIN, "test"), beside, seed=cfg.seed)
         with artifacts.together(noted.confirm):
-            artifacts.write_json(headlines, "metrics/evidence.json")
+            answer = headlines["finetuned"]["coverage"]
+            artifacts.write_json({"coverage": answer, **headlines}, "metrics/evidence.json")
             artifacts.write_csv(assessment.table(found, "scores"), "plots/evidence/scores.csv")
             artifacts.write_csv(assessment.table(found, "classes"), "plots/evidence/classes.csv")
             artifacts.write_csv(assessment.table(found, "reliability"), "plots/evidence/reliability.csv")

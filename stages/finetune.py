@@ -19,6 +19,7 @@ from stages import given
 
 IMAGES = {"train": "data/images/train.pt", "val": "data/images/val.pt", "test": "data/images/test.pt"}
 HEAD, HEAD_WEIGHTS = "models/best_head.json", "models/frozen_head.pt"
+FROZEN = "metrics/train_frozen.json"  # what fine-tuning gains on
 
 
 def main() -> None:
@@ -61,7 +62,9 @@ def main() -> None:
             )
             predictions, scores = metrics.evaluate("finetuned", splits, predict, classes)
             found = {cfg.seed: repeats.first(fitted, predictions)} | found
-            scores |= {"best_epoch": fitted.best_epoch} | repeats.summarise(found, labels)
+            gain = scores["test"]["accuracy"] - artifacts.read_json(FROZEN)["test"]["accuracy"]
+            scores = {"gain": gain, **scores, "best_epoch": fitted.best_epoch, **repeats.summarise(found, labels)}
+            scores = metrics.headed("finetuned", scores)
             with artifacts.together(noted.confirm):
                 if distributed.leads():
                     by_seed = metrics.collect_predictions(repeats.logits_by_seed(found), labels, classes)

@@ -59,6 +59,7 @@ def main() -> None:
             network = model.build(seed=0)
             costs = cost.describe(network, model.resolution)
             found = {**model.factors, "resolution": model.resolution, **costs, **seeds.summarise(results, labels)}
+            found = metrics.headed(name, found)
             with artifacts.together(noted.confirm):
                 if distributed.leads():
                     predictions = metrics.collect_predictions(seeds.logits_by_seed(results), labels, classes)

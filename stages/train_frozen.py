@@ -47,7 +47,7 @@ def main() -> None:
                 )
             predict = partial(fitting.predict, head, batch_size=cfg.train_frozen.batch_size)
             predictions, scores = metrics.evaluate("frozen", splits, predict, classes)
-            scores |= {"best_epoch": fitted.best_epoch}
+            scores = metrics.headed("frozen", scores | {"best_epoch": fitted.best_epoch})
             with artifacts.together(noted.confirm):
                 artifacts.save(fitting.weights(head), "models/frozen_head.pt")
                 artifacts.save(predictions, "data/predictions/train_frozen.pt")

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from src.base import artifacts, devices
 from src.base.stage_records import Recorder
 from src.interface import console, params, tracking
-from src.training import resuming
+from src.training import metrics, resuming
 from src.training.fitting import Session
 from src.transfer import head_search
 from src.transfer.feature_batches import FeatureBatches
@@ -44,11 +44,9 @@ def main() -> None:
                 )
             best, last = best_of(trials), finalists(trials)
             shares = head_search.importances(cfg.tune_head, trials, seed=cfg.seed)
-            found = {
-                "val": {"accuracy": best.val_accuracy, "loss": best.val_loss},
-                "best_trial": best.trial,
-                "trials": len({trial.trial for trial in trials}),
-            }
+            scores = {"accuracy": best.val_accuracy, "loss": best.val_loss}
+            tried = len({trial.trial for trial in trials})
+            found = metrics.headed("searched", {"val": scores, "best_trial": best.trial, "trials": tried})
             with artifacts.together(noted.confirm):
                 artifacts.write_json(asdict(best.head), "models/best_head.json")
                 artifacts.write_json(found, "metrics/tune_head.json")

@@ -17,7 +17,8 @@ SHORTER = (
 )
 
 
-USES_SAMPLE = ("test_edits.py", "test_rerun.py", "test_stages.py")  # in the fast tier; some edit it for a moment
+# Files that use the sample in the fast tier; some edit it for a moment.
+USES_SAMPLE = ("test_edits.py", "test_rerun.py", "test_stages.py", "test_experiments.py")
 LONGEST = (*USES_SAMPLE, "test_finetune_kills.py", "test_torchrun.py", "test_kills.py", "test_sample.py")
 
 
@@ -64,6 +65,12 @@ def sample(tmp_path_factory: pytest.TempPathFactory, warm_python: Path) -> Repos
     done = repository.run(*command, AUDIT_LOG=str(log), PYTHONPATH=str(ROOT / "tests/audit"))
     said_by(repository).write_text(done.stdout)
     return repository
+
+
+@pytest.fixture(scope="session")
+def gentle(sample: Repository) -> str:
+    """What DVC printed for the experiment `gentle`, run in a copy of the repository as a queue would."""
+    return sample.run("dvc", "exp", "run", "--name", "gentle", "--set-param", "lr=0.001", "--temp").stdout
 
 
 def said_by(repository: Repository) -> Path:

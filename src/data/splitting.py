@@ -159,4 +159,5 @@ def describe(splits: Mapping[str, Split]) -> dict[str, Any]:
     }
     pairs = (("train", "val"), ("train", "test"), ("val", "test"))
     across = {f"{a}_{b}": sum(digest in distinct[a] for digest in pixels[b]) for a, b in pairs}
-    return {**sizes, "across": across, "classes": len(splits["train"].classes)}
+    images = sum(map(len, pixels.values()))
+    return {"images": images, **sizes, "across": across, "classes": len(splits["train"].classes)}

@@ -16,7 +16,7 @@ class AssessedResults:
     """Tables of plots/evidence/; of the methods that have probabilities, a row's `method` being one of them.
 
     Attributes:
-        metrics: metrics/evidence.json.
+        metrics: metrics/evidence.json; few numbers by method, beside its answer.
         scores: method, score, calibrated (by the fitted temperature, or as trained), value, low, high; on test.
         classes: recall, precision and F1 by method and class, in the order of the K classes.
         reliability: accuracy by confidence by method and calibrated.
@@ -26,7 +26,7 @@ class AssessedResults:
         options: the fine-tuned network as it is, and what more work at test time makes of it (`options.compared`).
     """
 
-    metrics: Mapping[str, Mapping[str, float]]
+    metrics: Mapping[str, Any]
     scores: pd.DataFrame
     classes: pd.DataFrame
     reliability: pd.DataFrame
@@ -36,7 +36,7 @@ class AssessedResults:
     options: pd.DataFrame
 
     def temperature(self, method: str) -> float:
-        return self.metrics[method]["temperature"]
+        return float(self.metrics[method]["temperature"])
 
     def score(self, method: str, score: str, *, calibrated: bool = False) -> dict[str, float]:
         """value, low and high, nan where there is no interval."""

@@ -146,11 +146,11 @@ class _Draft:
     def _leaves(self, stage: str) -> list[str]:
         """Names of metrics, without bounds of others and what stands there twice."""
         own = {name: x for name, x in leaves(self.first.head.metrics[stage]) if isinstance(x, int | float)}
-        main = own.get(TEST)
+        below = {value for name, value in own.items() if "." in name}
         return [
             name
             for name, value in own.items()
-            if name.rpartition(".")[2] not in BOUNDS and ("." in name or isinstance(value, int) or value != main)
+            if name.rpartition(".")[2] not in BOUNDS and ("." in name or isinstance(value, int) or value not in below)
         ]
 
     def _runs(self, stage: str, leaf: str) -> Sides | None:

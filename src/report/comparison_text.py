@@ -41,7 +41,7 @@ def tables(found: Comparison) -> Iterator[Rows | str]:
         sum(each["seconds"] if (each := costs[i]) else 0.0 for _, costs in differences.cost(found.sides))
         for i in range(len(names))
     ]
-    yield _plain([["all stages took", *names], ["", *map(duration, totals)]])
+    yield _plain([["time", *names], ["all stages", *map(duration, totals)]])
 
 
 def _made_of(sides: Sequence[Side]) -> Iterator[tuple[str, list[differences.Difference]]]:

@@ -8,7 +8,7 @@ from src.report.sides import Side, kind
 from src.report.study import LABELS
 
 OF_STAGE = {"train_frozen": LABELS["frozen"], "finetune": LABELS["finetuned"]}
-SHARES = ("accuracy", *LABELS)  # scores that are fractions of images
+SHARES = ("accuracy", "gain", *LABELS)  # scores that are fractions of images
 SEEDS = "seeds"
 
 
@@ -29,7 +29,7 @@ def sentence(pairing: Pairing) -> str:
         verdict = f"{second} cannot be told apart from {first}: {values}"
     else:
         verdict = f"{second} is {'better' if change.difference > 0 else 'worse'} than {first}: {values}"
-    return f"{verdict}, {bounds(row)} points, p = {p_value(change.p_value)}."
+    return f"{verdict}, {bounds(row)} points, p {equals(change.p_value)}."
 
 
 def sureness(pairing: Pairing) -> str:
@@ -90,6 +90,12 @@ def signed(number: float) -> str:
 
 def p_value(p: float | None) -> str:
     return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def equals(p: float | None) -> str:
+    """`= 0.03` or `< 0.001`."""
+    text = p_value(p)
+    return text if text.startswith("<") else f"= {text}"
 
 
 def short(row: Row) -> str:

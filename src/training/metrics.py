@@ -23,6 +23,15 @@ def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
     }
 
 
+def headed(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """`found` of a stage after its answer: accuracy on test, or on validation where it sees no test.
+
+    DVC writes a metric without its file's name where no other file has one of that name. So `name` is the stage's
+    alone; where it means something else in `found`, as an arm's `depth` does, it ends in `_accuracy`.
+    """
+    return {f"{name}_accuracy" if name in found else name: found.get("test", found["val"])["accuracy"], **found}
+
+
 def evaluate(
     method: str, splits: Mapping[str, Batches], predict: Callable[[Batches], Tensor], classes: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, Any]]:

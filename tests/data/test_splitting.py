@@ -172,6 +172,7 @@ def test_duplicates_are_counted_within_and_across_splits() -> None:
 
     splits = {"train": split(0, 1, 1, 2, 1), "val": split(2, 3, 3), "test": split(3, 1, 2, 1, 9)}
     assert splitting.describe(splits) == {
+        "images": 13,
         "train": {"images": 5, "duplicates": 2},
         "val": {"images": 3, "duplicates": 1},
         "test": {"images": 5, "duplicates": 1},

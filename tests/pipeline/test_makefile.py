@@ -122,5 +122,17 @@ def test_clean_resume_empties_resume_and_nothing_else(tmp_path):
 
 def test_help_names_every_target(tmp_path):
     listed = make(checkout(tmp_path)).stdout
-    for target in ("run", "study", "check", "test", "test-all", "lint", "bench", "clean-resume"):
+    for target in (
+        "run",
+        "study",
+        "compare",
+        "experiments",
+        "sweep",
+        "check",
+        "test",
+        "test-all",
+        "lint",
+        "bench",
+        "clean-resume",
+    ):
         assert f"make {target} " in listed

@@ -182,7 +182,7 @@ def test_metrics_are_few_numbers_and_at_most_two_deep(sample: Repository, stage:
     found = metrics(sample, stage)
     leaves = [leaf for value in found.values() for leaf in (value.values() if isinstance(value, dict) else [value])]
     assert all(isinstance(leaf, int | float) for leaf in leaves)
-    assert len(leaves) <= 12
+    assert len(leaves) <= 13, "its answer, and twelve more"
 
 
 def test_each_stage_of_the_sample_says_what_begins_and_ends_with_its_answer(sample: Repository) -> None:
@@ -205,27 +205,6 @@ def test_every_line_of_the_sample_fits_a_terminal_of_80_columns(sample: Reposito
 
 def test_repro_after_the_sample_runs_nothing(sample: Repository) -> None:
     assert sample.repro() == []
-
-
-@pytest.fixture(scope="session")
-def gentle(sample: Repository) -> str:
-    """What DVC printed for the experiment `gentle`, run in a copy of the repository as a queue would."""
-    return sample.run("dvc", "exp", "run", "--name", "gentle", "--set-param", "lr=0.001", "--temp").stdout
-
-
-def test_another_lr_reruns_fine_tuning_its_evidence_and_the_report_alone(sample: Repository, gentle: str) -> None:
-    assert ran(gentle) == ["finetune", "average_flips", "evidence", "report"]
-    diff = json.loads(sample.run("dvc", "metrics", "diff", "sample", "gentle", "--json").stdout)
-    assert set(diff) == {"metrics/finetune.json", "metrics/evidence.json"}
-    assert "test.accuracy" in diff["metrics/finetune.json"]
-
-
-def test_plots_of_two_experiments_are_drawn_in_one_page(sample: Repository, gentle: str, tmp_path: Path) -> None:
-    assert gentle
-    sample.run("dvc", "plots", "diff", "sample", "gentle", "--out", str(tmp_path))
-    page = (tmp_path / "index.html").read_text()
-    for name in ("accuracy per epoch", "plots/finetune/curves.csv", "plots/report/confusion_finetuned.csv"):
-        assert name.replace("/", "_").replace(" ", "_") in page.replace("/", "_").replace(" ", "_")
 
 
 def tracked(sample: Repository) -> dict[str, Any]:

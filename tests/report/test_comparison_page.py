@@ -42,6 +42,7 @@ def test_better_worse_and_neither_are_said_as_the_test_has_it() -> None:
     unclear = said(compared(experiment(), gentle(0.81)))
     assert unclear.startswith("gentle cannot be told apart from sample: ")
     assert " points, p = " in unclear
+    assert said(compared(experiment(), gentle(0.3))).endswith(" points, p < 0.001.")
 
 
 def test_nothing_that_differs_is_said() -> None:

@@ -75,3 +75,11 @@ def test_a_split_that_has_no_labels_here_is_left_out() -> None:
 
 
 METHODS = (("one", 1.0), ("two", 2.0))
+
+
+def test_a_stages_metrics_open_with_its_answer_under_a_name_of_its_own() -> None:
+    scores = {"val": {"accuracy": 0.7}, "test": {"accuracy": 0.8}}
+    assert next(iter(metrics.headed("frozen", scores).items())) == ("frozen", 0.8)
+    assert metrics.headed("searched", {"val": {"accuracy": 0.7}}) == {"searched": 0.7, "val": {"accuracy": 0.7}}
+    arm = metrics.headed("depth", {"depth": 1.8, **scores})
+    assert (next(iter(arm)), arm["depth_accuracy"], arm["depth"]) == ("depth_accuracy", 0.8, 1.8)
