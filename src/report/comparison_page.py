@@ -69,8 +69,8 @@ def _metrics(pairings: Sequence[Pairing]) -> list[Section]:
         caption = (
             f"{each.second.label} against {each.first.label}: metrics that differ, with 95 % intervals where both "
             "answered the same images: shares by Newcombe's, losses by a bootstrap, several seeds by Student's t. On "
-            f"test, p is exact (McNemar) and, like the interval, corrected by Holm for the {len(tested)} accuracies "
-            f"tested here.{same}"
+            f"test, p is exact (McNemar) and, like the interval, corrected by Holm for all accuracies that "
+            f"were tested here, {len(tested)} in number.{same}"
         )
         blocks.append(Table(caption=caption, rows=pd.DataFrame(rows, columns=columns), marked=_marked(each)))
     return [Section(title="What changed, and how sure that is", blocks=blocks)]

@@ -8,7 +8,8 @@ from src.report.sides import Side, kind
 from src.report.study import LABELS
 
 OF_STAGE = {"train_frozen": LABELS["frozen"], "finetune": LABELS["finetuned"]}
-SHARES = ("accuracy", "gain", *LABELS)  # scores that are fractions of images
+GAIN = "gain"  # a difference itself
+SHARES = ("accuracy", GAIN, *LABELS)  # scores that are fractions of images
 SEEDS = "seeds"
 
 
@@ -77,6 +78,8 @@ def both(row: Row) -> tuple[str, str]:
 
 
 def value(row: Row, number: float) -> str:
+    if row.score == GAIN:
+        return points(number)
     if row.score in SHARES:
         return percent(number)
     return count(round(number)) if number == round(number) else digits(number)
