@@ -1,4 +1,4 @@
-"""Ask the fine-tuned network about mirrored images, too, where it trained on such.  `python -m stages.average_flips`"""
+"""Ask the fine-tuned network about mirrored images, too.  `python -m stages.average_flips`"""
 
 from functools import partial
 

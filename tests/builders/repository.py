@@ -122,6 +122,13 @@ def moved(original: Repository, folder: Path) -> Repository:
     return repository
 
 
+def cold(original: Repository) -> Repository:
+    """The same repository, in which a new Python runs each stage."""
+    repository = copy.copy(original)
+    repository.python = Path(sys.executable).parent
+    return repository
+
+
 def ran(output: str) -> list[str]:
     """Names of the stages that DVC says it runs."""
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]

@@ -1,20 +1,23 @@
 """A Python that has the big libraries imported, and forks itself for each stage: starting one takes half a second.
 
-Libraries alone: a stage imports the project's own files itself, as ever. What a stage does while it starts, what kills
-it and what it says then have tests of their own, which start it as DVC does (tests/pipeline/test_starting.py).
+Libraries alone: a stage imports the project's own files itself, as ever. What a stage does while it starts, and what it
+says when it is interrupted then, have tests of their own, which start it as DVC does (tests/pipeline/test_starting.py).
+What ends the process that asked ends the stage: kill -9 as kill -9, Ctrl-C and SIGTERM as themselves.
 """
 
 import importlib
 import json
 import os
 import runpy
+import select
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,13 +26,15 @@ LIBRARIES = ("torch._dynamo", "torchvision", "mlflow", "matplotlib.figure", "pan
 SILENT = {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "CRITICAL"}
 LIMIT = 1 << 20  # bytes of a request
 SHIM = """#!{python} -IS
-import json, os, socket, sys
+import json, os, signal, socket, sys
 if sys.argv[1:2] != ["-m"] or not sys.argv[2].startswith("stages."):
     os.execv("{python}", ["{python}", *sys.argv[1:]])
 server = socket.socket(socket.AF_UNIX)
 server.connect("{address}")
 request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
 socket.send_fds(server, [request], [0, 1, 2])
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, _: server.send(bytes([number])))
 sys.exit(int(server.recv(8) or 1))
 """
 
@@ -53,7 +58,7 @@ def python(folder: Path) -> Iterator[Path]:
 
 
 def serve(address: str) -> None:
-    """Fork for each connection, one after another, for ever."""
+    """Fork a process for each connection, for ever, which forks the stage and watches over it."""
     del sys.path[0]  # this script's own folder
     for name in LIBRARIES:
         importlib.import_module(name)
@@ -62,20 +67,44 @@ def serve(address: str) -> None:
     server.bind(f"{address}.new")
     server.listen()
     os.rename(f"{address}.new", address)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who watch
     while True:
         asking, _ = server.accept()
-        request, files, _, _ = socket.recv_fds(asking, LIMIT, 3)
-        child = os.fork()
-        if not child:
-            _become(*json.loads(request), files)
-        for file in files:
-            os.close(file)
-        asking.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
+        if not os.fork():
+            server.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _watch(asking)
         asking.close()
 
 
+def _watch(asking: socket.socket) -> NoReturn:
+    """Fork the stage, in a process group of its own; pass on the signals that `asking` names, and its end."""
+    request, files, _, _ = socket.recv_fds(asking, LIMIT, 3)
+    child = os.fork()
+    if not child:
+        asking.close()
+        _become(*json.loads(request), files)
+    with suppress(OSError):  # it has one, or is gone
+        os.setpgid(child, child)
+    for file in files:
+        os.close(file)
+    ended = os.pidfd_open(child)
+    while ended not in select.select([asking, ended], [], [])[0]:
+        number = asking.recv(1)  # none: who asked is gone
+        with suppress(ProcessLookupError):
+            os.killpg(child, number[0] if number else signal.SIGKILL)
+        if not number:
+            os._exit(1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with suppress(BrokenPipeError):
+        asking.send(str(status).encode())
+    os._exit(0)
+
+
 def _become(arguments: list[str], folder: str, environment: dict[str, str], files: list[int]) -> NoReturn:
-    """Be the process that was asked for, to its end."""
+    """Be the process that was asked for, in a group of its own, to its end."""
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, file in enumerate(files):
         os.dup2(file, number)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)

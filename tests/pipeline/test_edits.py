@@ -50,9 +50,9 @@ CASES = (
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+def study(tmp_path_factory: pytest.TempPathFactory, warm_python: Path) -> Repository:
     """A finished and committed study that nobody disturbed, by one thread; tests leave it as it is."""
-    repository = Repository(tmp_path_factory.mktemp("study"))
+    repository = Repository(tmp_path_factory.mktemp("study"), warm_python)
     repository.set_params(SETTINGS)
     repository.repro(ARM, "finetune", **ONE)
     repository.commit()

@@ -1,6 +1,7 @@
 """Whatever ends `finetune` before its time, the next run goes on and ends with the bytes of an undisturbed one.
 
-The stage's command runs without DVC here, but with what DVC does around it: DVC_ROOT, and no outputs at its start.
+The stage's command runs without DVC here, but with what DVC does around it: DVC_ROOT, and no outputs at its start. A
+Python that is warm already runs it, except where what surrounds the process matters: its limits, its mounts, Ctrl-C.
 """
 
 import os
@@ -18,7 +19,7 @@ import pytest
 
 from src.base import artifacts
 from src.interface import console
-from tests.builders.repository import TINY, Repository
+from tests.builders.repository import TINY, Repository, cold
 from tests.pipeline.test_pipeline import declared
 
 KILLS = 20
@@ -57,14 +58,16 @@ class Study:
     """A clone in which everything before `finetune` has run, and `finetune` once, undisturbed, on a slow disk.
 
     Attributes:
+        cold: the same clone, whose stages a new Python runs.
         seconds: that it took from when it had its folder in .resume, just before its first step, to its end.
     """
 
-    def __init__(self, folder: Path, *settings: str) -> None:
+    def __init__(self, folder: Path, python: Path, *settings: str) -> None:
         (folder / "clone").mkdir()
         (folder / "slow").mkdir()
         (folder / "slow/sitecustomize.py").write_text(SLOW_DISK)
-        self.repository = Repository(folder / "clone")
+        self.repository = Repository(folder / "clone", python)
+        self.cold = cold(self.repository)
         self.home = self.repository.folder / ".resume/finetune"
         self.environment = {"THREADS": "1", "OMP_NUM_THREADS": "1", "DVC_ROOT": str(self.repository.folder)}
         self.slow = {"PYTHONPATH": str(folder / "slow")}
@@ -77,11 +80,13 @@ class Study:
         self.seconds = time.monotonic() - began
         self.undisturbed = self.results()
 
-    def start(self, command: tuple[str, ...] = STAGE, *, checkpoints: int = 0) -> "subprocess.Popen[str]":
-        """Start the stage afresh, and return when it has its folder and has written so many checkpoints."""
+    def start(
+        self, command: tuple[str, ...] = STAGE, *, checkpoints: int = 0, new: bool = False
+    ) -> "subprocess.Popen[str]":
+        """Start the stage afresh, in a new Python or a warm one; it has its folder and wrote so many checkpoints."""
         shutil.rmtree(self.home, ignore_errors=True)
         self.delete_outputs()
-        process = self.repository.start(*command, **self.environment, **self.slow)
+        process = (self.cold if new else self.repository).start(*command, **self.environment, **self.slow)
         wanted = f"*/checkpoint.{checkpoints:08d}.*" if checkpoints else "*/identity.json"
         wait(process, lambda: any(self.home.glob(wanted)))
         return process
@@ -105,8 +110,8 @@ class Study:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return Study(tmp_path_factory.mktemp("finetune"))
+def study(tmp_path_factory: pytest.TempPathFactory, warm_python: Path) -> Study:
+    return Study(tmp_path_factory.mktemp("finetune"), warm_python)
 
 
 def wait(process: "subprocess.Popen[str]", ready: Callable[[], bool]) -> None:
@@ -200,7 +205,7 @@ def may_mount() -> bool:
 def test_a_full_disk_is_one_line_and_the_checkpoints_before_it_lead_to_the_same_bytes(study: Study) -> None:
     shutil.rmtree(study.home, ignore_errors=True)
     study.delete_outputs()
-    said = study.repository.run("unshare", "-rm", "sh", "-c", SMALL_DISK, **study.environment).stdout
+    said = study.cold.run("unshare", "-rm", "sh", "-c", SMALL_DISK, **study.environment).stdout
     status, line, files = (
         (study.repository.folder / f"full.{name}").read_text() for name in ("status", "err", "files")
     )
@@ -220,7 +225,7 @@ def test_a_full_disk_is_one_line_and_the_checkpoints_before_it_lead_to_the_same_
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits a process that runs")
 def test_a_file_that_may_not_grow_is_one_line_and_the_next_run_goes_on(study: Study) -> None:
     """As a full disk, where nothing may be mounted: a limit of 10 MB on the size of files, set on the running stage."""
-    process = study.start(checkpoints=1)
+    process = study.start(checkpoints=1, new=True)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (10_000_000, 10_000_000))
     said, _ = process.communicate()
     assert process.returncode == 2
@@ -233,7 +238,7 @@ def test_a_file_that_may_not_grow_is_one_line_and_the_next_run_goes_on(study: St
 
 @pytest.mark.slow
 def test_ctrl_c_is_one_line_and_the_next_run_goes_on(study: Study) -> None:
-    process = study.start(checkpoints=2)
+    process = study.start(checkpoints=2, new=True)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate()
     assert process.returncode == 130
@@ -253,8 +258,10 @@ def test_a_kill_after_the_last_file_and_before_dvc_noted_it_costs_no_step(study:
 
 
 @pytest.mark.slow
-def test_a_kill_within_a_repeat_costs_nothing_of_the_model_and_leads_to_the_same_bytes(tmp_path: Path) -> None:
-    repeated = Study(tmp_path, "finetune.repeats=3")
+def test_a_kill_within_a_repeat_costs_nothing_of_the_model_and_leads_to_the_same_bytes(
+    tmp_path: Path, warm_python: Path
+) -> None:
+    repeated = Study(tmp_path, warm_python, "finetune.repeats=3")
     process = repeated.start()
     wait(process, lambda: any(repeated.home.glob("*/seed_2/checkpoint.00000003.*")))
     kill(process)

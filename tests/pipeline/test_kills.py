@@ -21,7 +21,7 @@ from src.training.fitting import Session
 from src.training.loop import Recipe
 from src.training.optimizers import EPSILON, build_optimizer
 from src.training.parameter_groups import parameter_groups
-from tests.builders.repository import ROOT, TINY, WITHOUT_SCALING, Repository, copied
+from tests.builders.repository import ROOT, TINY, WITHOUT_SCALING, Repository, cold, copied
 from tests.builders.small import convolutional, images
 
 LONGER = (
@@ -85,8 +85,8 @@ def test_training_killed_in_an_epoch_goes_on_in_another_process_to_the_same_byte
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    repository = Repository(tmp_path_factory.mktemp("undisturbed"))
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, warm_python: Path) -> Repository:
+    repository = Repository(tmp_path_factory.mktemp("undisturbed"), warm_python)
     repository.set_params(LONGER)
     repository.repro()
     return repository
@@ -115,12 +115,12 @@ def processes(repository: Repository, stage: str) -> list[psutil.Process]:
         try:
             command = process.cmdline()
             if (
-                "python" in command[:1]
+                Path(command[0]).name.startswith("python")
                 and f"stages.{stage}" in command
                 and process.cwd() == str(repository.folder.resolve())
             ):
                 found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
+        except (psutil.NoSuchProcess, psutil.AccessDenied, IndexError):
             continue
     return found
 
@@ -134,7 +134,7 @@ def kept(repository: Repository, stage: str, pattern: str) -> list[Path]:
 def test_sigterm_is_one_line_keeps_the_checkpoint_and_ends_mlflows_run_as_killed(
     undisturbed: Repository, tmp_path: Path
 ) -> None:
-    repository = copied(undisturbed, tmp_path / "study")
+    repository = cold(copied(undisturbed, tmp_path / "study"))
     repository.set_params(["lr=0.00321"])
     started = repository.start("dvc", "repro", "finetune")
     while len(kept(repository, "finetune", "checkpoint.*")) < 2:
@@ -155,9 +155,9 @@ def test_sigterm_is_one_line_keeps_the_checkpoint_and_ends_mlflows_run_as_killed
 @pytest.mark.slow
 @pytest.mark.parametrize("everything", [False, True], ids=["the stage", "dvc too"])
 def test_each_stage_that_trains_goes_on_after_a_kill_and_all_end_with_the_same_bytes(
-    undisturbed: Repository, tmp_path: Path, everything: bool
+    undisturbed: Repository, tmp_path: Path, warm_python: Path, everything: bool
 ) -> None:
-    repository = Repository(tmp_path)
+    repository = Repository(tmp_path, warm_python)
     repository.set_params(LONGER)
 
     def three_trials() -> bool:
