@@ -31,7 +31,7 @@ def colours(networks: Sequence[str]) -> dict[str, str]:
 
 
 @style()
-def accuracy_by_cost(rows: pd.DataFrame, column: str, front: Sequence[str]) -> str:
+def accuracy_by_cost(rows: pd.DataFrame, column: str, front: Sequence[str], *, width: float = WIDTH) -> str:
     """Test accuracy of each entry with its interval against one of COSTS, and a line through the Pareto front.
 
     Args:
@@ -41,7 +41,7 @@ def accuracy_by_cost(rows: pd.DataFrame, column: str, front: Sequence[str]) -> s
         front: keys, from the cheapest to the dearest.
     """
     label, unit = COSTS[column]
-    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
+    figure = Figure(figsize=(width, 4.4), layout="constrained")
     axes = figure.subplots()
     looks = colours(list(rows["network"]))
     of_key = {str(row["key"]): looks[row["network"]] for row in rows.to_dict("records")}
@@ -55,7 +55,7 @@ def accuracy_by_cost(rows: pd.DataFrame, column: str, front: Sequence[str]) -> s
     axes.plot([p.x for p in line], [p.y for p in line], color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
     axes.set(xlabel=label, ylabel="test accuracy, %")
     axes.grid(visible=True)
-    scale_cost(axes, [point.x for point in points])
+    scale_cost(axes, points)
     axes.margins(y=0.12)
     figure.draw_without_rendering()  # now the layout is known, and what lies beside what
     label_points(axes, points, of_key)
@@ -63,13 +63,13 @@ def accuracy_by_cost(rows: pd.DataFrame, column: str, front: Sequence[str]) -> s
 
 
 @style()
-def accuracy_by_resolution(rows: pd.DataFrame) -> str:
+def accuracy_by_resolution(rows: pd.DataFrame, *, width: float = WIDTH) -> str:
     """Test accuracy with its interval against the resolution, a line per network.
 
     Args:
         rows: columns network, label, imagenet, resolution (R), accuracy, low, high (fractions).
     """
-    figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
+    figure = Figure(figsize=(width, 4.0), layout="constrained")
     axes = figure.subplots()
     looks = colours(list(rows["network"]))
     for network, group in rows.groupby("network", sort=False):

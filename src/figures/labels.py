@@ -27,13 +27,14 @@ class Point:
     y_error: float = 0.0
 
 
-def scale_cost(axes: Axes, values: Sequence[float]) -> None:
-    """From 0 where the costs are of one size, else logarithmic."""
+def scale_cost(axes: Axes, points: Sequence[Point]) -> None:
+    """From 0 where the costs are of one size, else logarithmic; no bar leaves the chart."""
+    values, reach = [point.x for point in points], max((point.x + point.x_error for point in points), default=0.0)
     if not values:
         axes.xaxis.set_major_locator(NullLocator())
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=FAINT)
     elif max(values) < 8 * min(values):
-        axes.set_xlim(0, 1.2 * max(values))
+        axes.set_xlim(min([0.0, *(1.05 * (point.x - point.x_error) for point in points)]), 1.2 * reach)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     else:
         axes.set_xscale("log")

@@ -42,7 +42,7 @@ def _looks(arms: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 @style()
-def accuracy_by_cost(rows: pd.DataFrame) -> str:
+def accuracy_by_cost(rows: pd.DataFrame, *, width: float = WIDTH) -> str:
     """Accuracy of each arm against multiply-adds, parameters and training seconds, with a standard deviation each way.
 
     Args:
@@ -50,8 +50,9 @@ def accuracy_by_cost(rows: pd.DataFrame) -> str:
             values are not drawn.
     """
     looks = _looks(list(rows["arm"]))
-    figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
-    panels = figure.subplots(1, len(COSTS), sharey=True)
+    side_by_side = width == WIDTH
+    figure = Figure(figsize=(width, 4.0 if side_by_side else 8.4), layout="constrained")
+    panels = figure.subplots(*((1, len(COSTS)) if side_by_side else (len(COSTS), 1)), sharey=True)
     drawn = []
     for axes, (column, (label, unit)) in zip(panels, COSTS.items(), strict=True):
         known = rows[rows[column].notna()]
@@ -67,10 +68,11 @@ def accuracy_by_cost(rows: pd.DataFrame) -> str:
             axes.errorbar(point.x, point.y, fmt=marker, color=colour, markersize=7, **bars)
         axes.set_xlabel(label)
         axes.grid(visible=True)
-        scale_cost(axes, [point.x for point in points])
+        scale_cost(axes, points)
         drawn.append((axes, points))
     panels[0].margins(y=0.12)
-    panels[0].set_ylabel("test accuracy, %")
+    for axes in panels[:1] if side_by_side else panels:
+        axes.set_ylabel("test accuracy, %")
     figure.draw_without_rendering()  # now the layout is known, and what lies beside what
     for axes, points in drawn:
         label_points(axes, points, {arm: colour for arm, (colour, _) in looks.items()})

@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which colour-blind readers tell apart: https://jfly.uni-koeln.de/color/
 INK, FAINT, PAPER = "#24292f", "#8c959f", "#ffffff"
-WIDTH = 9.0  # inches, as wide as the page's column of text
+WIDTH, NARROW = 9.0, 4.2  # inches: as the page's column of text, and as that of a telephone
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib, and is wide: what fits in it fits in the reader's font
     "text.parse_math": False,  # a class may be called $5
@@ -56,6 +56,11 @@ def svg(figure: Figure) -> str:
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         FigureCanvasSVG(figure).print_svg(text, metadata=nothing)  # type: ignore[no-untyped-call]
     return text.getvalue().replace("'DejaVu Sans'", READERS_FONT)
+
+
+def both(draw: Callable[..., str]) -> dict[str, str]:
+    """A figure as `svg` and, drawn again for a telephone, as `narrow`; `draw` takes its width in inches."""
+    return {"svg": draw(width=WIDTH), "narrow": draw(width=NARROW)}
 
 
 def shortened(name: object, length: int) -> str:

@@ -27,28 +27,34 @@ SPLIT_LINES: dict[str, dict[str, Any]] = {
 
 
 @style()
-def accuracy_bars(rows: pd.DataFrame, chance: float) -> str:
+def accuracy_bars(rows: pd.DataFrame, chance: float, *, width: float = WIDTH) -> str:
     """Accuracy of each method as a bar with its interval.
 
     Args:
         rows: columns method, label, accuracy, low, high (fractions) and text, written beside the bar; top first.
         chance: fraction that guessing reaches.
     """
-    figure = Figure(figsize=(WIDTH, 0.46 * len(rows) + 0.9), layout="constrained")
+    beside = width == WIDTH  # the names; else they stand above their bars
+    figure = Figure(figsize=(width, (0.46 if beside else 0.6) * len(rows) + 0.9), layout="constrained")
     axes = figure.subplots()
     places, values, right = np.arange(len(rows)), 100 * rows["accuracy"], 100 * rows["high"]
-    axes.barh(places, values, height=0.62, color=[COLOURS.get(method, "#afb8c1") for method in rows["method"]])
+    colours = [COLOURS.get(method, "#afb8c1") for method in rows["method"]]
+    axes.barh(places, values, height=0.62 if beside else 0.4, color=colours)
     errors = np.stack([values - 100 * rows["low"], right - values])
     axes.errorbar(values, places, xerr=errors, fmt="none", ecolor=INK, elinewidth=1.3, capsize=4)
     for place, end, text in zip(range(len(rows)), right, rows["text"], strict=True):
         axes.text(end + 1.5, place, text, va="center")
     axes.plot([100 * chance] * 2, [-0.75, len(rows) - 0.5], color=INK, linewidth=1, linestyle=(0, (2, 2)), zorder=0)
-    axes.text(100 * chance + 0.8, -0.6, f"chance {100 * chance:.1f} %", va="center", size=9)
-    axes.set(xlim=(0, 130), ylim=(len(rows) - 0.5, -0.85), xlabel="test accuracy, %")
-    axes.xaxis.set_label_coords(50 / 130, -0.16)
+    axes.text(100 * chance + 0.8, -0.6 if beside else -0.75, f"chance {100 * chance:.1f} %", va="center", size=9)
+    end = 130 if beside else 180
+    axes.set(xlim=(0, end), ylim=(len(rows) - 0.5, -0.85), xlabel="test accuracy, %")
+    axes.xaxis.set_label_coords(50 / end, -0.16)
     axes.set_xticks(range(0, 101, 20))
-    axes.set_yticks(places, rows["label"])
+    axes.set_yticks(places, rows["label"] if beside else [""] * len(rows))
+    for place, label in zip(range(0 if beside else len(rows)), rows["label"], strict=False):
+        axes.text(0, place - 0.24, label, va="bottom", bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1})
     axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(beside)
     axes.spines["bottom"].set_bounds(0, 100)
     return svg(figure)
 
@@ -116,14 +122,14 @@ def confusion_matrices(matrices: Mapping[str, NDArray[np.int64]], classes: Seque
 
 
 @style()
-def class_ranges(rows: Mapping[str, pd.DataFrame]) -> str:
+def class_ranges(rows: Mapping[str, pd.DataFrame], *, width: float = WIDTH) -> str:
     """Accuracy on each class before and after, joined by a line, over faint intervals.
 
     Args:
         rows: by method, columns class, accuracy, low, high (fractions), the same classes in the same order, top first.
     """
     classes = next(iter(rows.values()))["class"]
-    figure = Figure(figsize=(WIDTH, 0.26 * len(classes) + 1.1), layout="constrained")
+    figure = Figure(figsize=(width, 0.26 * len(classes) + 1.1), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(classes))
     values = [100 * frame["accuracy"].to_numpy() for frame in rows.values()]
@@ -132,8 +138,8 @@ def class_ranges(rows: Mapping[str, pd.DataFrame]) -> str:
         colour = COLOURS[method]
         axes.hlines(places, 100 * frame["low"], 100 * frame["high"], color=colour, linewidth=6, alpha=0.22)
         axes.plot(100 * frame["accuracy"], places, "o", color=colour, markersize=6)
-        axes.text(0.12 * number, 1.02, f"● {NAMES[method]}", transform=axes.transAxes, color=colour)
-    axes.set_yticks(places, [shortened(name, 32) for name in classes])
+        axes.text(1.1 / width * number, 1.02, f"● {NAMES[method]}", transform=axes.transAxes, color=colour)
+    axes.set_yticks(places, [shortened(name, 32 if width == WIDTH else 16) for name in classes])
     axes.set(ylim=(len(classes) - 0.4, -0.6), xlabel="test accuracy of the class, %")
     axes.grid(visible=True, axis="x")
     axes.tick_params(axis="y", length=0)

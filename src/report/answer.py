@@ -5,6 +5,7 @@ N images, K classes.
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 from src.evidence.paired import Difference
 from src.evidence.repeated import Repeated
 from src.figures import transfer
+from src.figures.style import both
 from src.report.numbers import count, duration, interval, p_value, percent, points
 from src.report.pages import Figure, Table
 from src.report.study import LABELS, Study
@@ -147,7 +149,7 @@ def accuracy_figure(study: Study, accuracies: pd.DataFrame) -> Figure:
     values = "; ".join(f"{label}: {text}" for label, text in zip(rows["label"], rows["text"], strict=True))
     return Figure(
         name="accuracy",
-        svg=transfer.accuracy_bars(rows, 1 / len(study.answers.classes)),
+        **both(partial(transfer.accuracy_bars, rows, 1 / len(study.answers.classes))),
         alt=f"Bars of test accuracy. {values}.",
         caption="Accuracy on the test images with 95 % Wilson intervals, which cover the luck in which images were "
         "drawn, not the luck of another seed. Of the untrained head, the mean and standard deviation over "

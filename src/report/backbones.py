@@ -1,11 +1,13 @@
 """Which backbone, at which resolution, for what cost: a linear probe on the frozen features of each entry."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 
 from src.evidence import fronts
 from src.figures import backbones
+from src.figures.style import both
 from src.report import backbone_tables as tables
 from src.report.numbers import count, digits, interval, listed, percent
 from src.report.pages import Figure, Section, Table
@@ -115,7 +117,7 @@ def _cost_figures(study: Study) -> list[Figure]:
         figures.append(
             Figure(
                 name=f"backbones_by_{column}",
-                svg=backbones.accuracy_by_cost(rows, column, front),
+                **both(partial(backbones.accuracy_by_cost, rows, column, front)),
                 alt=f"Test accuracy of {count(len(rows))} backbones against {what}. Pareto front: {listed(front)}.",
                 caption=f"Test accuracy of a linear probe, with 95 % Wilson intervals, against {what}. The line joins "
                 f"those that nothing cheaper equals on validation.{hollow}{own}",
@@ -134,7 +136,7 @@ def _resolution_figure(study: Study) -> list[Figure]:
     return [
         Figure(
             name="backbones_by_resolution",
-            svg=backbones.accuracy_by_resolution(several),
+            **both(partial(backbones.accuracy_by_resolution, several)),
             alt="Test accuracy against resolution: "
             + "; ".join(f"{row['key']} {percent(row['accuracy'])}" for row in several.to_dict("records"))
             + ".",

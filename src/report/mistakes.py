@@ -1,7 +1,10 @@
 """The chapter on where a network errs. K classes."""
 
+from functools import partial
+
 from src.evidence import answers
 from src.figures import transfer
+from src.figures.style import both
 from src.report.certainty_tables import class_rows
 from src.report.numbers import count, interval, percent
 from src.report.pages import Figure, Section, Table
@@ -47,7 +50,7 @@ def _class_figure(study: Study) -> Figure:
     hardest = rows["finetuned"].loc[order[-1]]
     return Figure(
         name="classes",
-        svg=transfer.class_ranges({method: frame.loc[chosen] for method, frame in rows.items()}),
+        **both(partial(transfer.class_ranges, {method: frame.loc[chosen] for method, frame in rows.items()})),
         alt=f"Test accuracy of {extent}, frozen and fine-tuned. "
         f"Hardest when fine-tuned: {hardest['class']}, {interval(hardest)}.",
         caption=f"Test accuracy of {extent}, easiest on top, with 95 % Wilson intervals.",

@@ -1,6 +1,6 @@
 """The report as a page: sections of text, tables and figures, written as one HTML file and as Markdown with figures.
 
-What the sections say is decided in contents.py; how a page looks, here and in page.html.
+What the sections say is decided in contents.py; how a page looks, here, in page.html and in page.md.
 The HTML page asks for nothing outside itself: its figures are data: URIs.
 """
 
@@ -18,16 +18,24 @@ from src.base import artifacts
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A drawing: `name` is its file's stem, `svg` its text, `alt` what a reader who cannot see it gets."""
+    """A drawing: `name` is its file's stem, `svg` its text, `alt` what a reader who cannot see it gets.
+
+    `narrow` is the same drawn for a telephone, where it was.
+    """
 
     name: str
     svg: str
     alt: str
     caption: str
+    narrow: str = ""
 
     @property
     def uri(self) -> str:
-        return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
+        return _svg_uri(self.svg)
+
+    @property
+    def narrow_uri(self) -> str:
+        return _svg_uri(self.narrow)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +73,24 @@ Block = str | Figure | Table | Gallery
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
+    """A chapter; a `folded` one opens when its title is clicked, and is open in print."""
+
     title: str
     blocks: Sequence[Block]
+    folded: bool = False
+
+    @property
+    def id(self) -> str:
+        """Of links to it."""
+        return re.sub(r"\W+", "-", self.title.lower()).strip("-")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """A report: `answer` is its one sentence, `facts` what it is about, `warnings` what makes it less than it seems."""
+    """A report: `answer` is its one sentence, `facts` what it is about, `warnings` what makes it less than it seems.
+
+    `made` says of which experiment it is, from what commit, and when: of several pages open at once, which is which.
+    """
 
     title: str
     answer: str
@@ -79,6 +98,7 @@ class Page:
     warnings: Sequence[str]
     lead: Sequence[Block]
     sections: Sequence[Section] = field(default_factory=tuple)
+    made: str = ""
 
 
 def write(page: Page, folder: str) -> None:
@@ -91,15 +111,14 @@ def write(page: Page, folder: str) -> None:
 
 def as_html(page: Page) -> str:
     """One self-contained HTML document; every text is escaped."""
-    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    return _environment(autoescape=True).from_string(template).render(page=page) + "\n"
+    return _environment(autoescape=True).from_string(_template("page.html")).render(page=page) + "\n"
 
 
 def as_markdown(page: Page) -> str:
     """The same in GitHub's Markdown, with figures as files beside it."""
     environment = _environment(autoescape=False)
     environment.filters["md"] = markdown_text
-    return environment.from_string(_MARKDOWN).render(page=page)
+    return environment.from_string(_template("page.md")).render(page=page)
 
 
 def markdown_text(text: object) -> str:
@@ -107,6 +126,14 @@ def markdown_text(text: object) -> str:
     line = re.sub(r"[^\S\u202f]+", " ", str(text)).strip(" ")  # all white space but the narrow one within numbers
     brackets = r"\](?=[(\[])|^\[(?=[^\]]*\]:)|!(?=\[)"  # of links and pictures, or of what a link refers to; no others
     return re.sub(rf"([\\`*<>|~&$])|(?<!\w)_|_(?!\w)|{brackets}", lambda match: f"\\{match[0]}", line)
+
+
+def _template(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _svg_uri(svg: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def _figures(page: Page) -> list[Figure]:
@@ -127,58 +154,3 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
         "gallery": lambda block: isinstance(block, Gallery),
     }
     return environment
-
-
-_MARKDOWN = """\
-{% macro show(block) %}
-{% if block is figure %}
-![{{ block.alt | md }}]({{ block.name }}.svg)
-
-*{{ block.caption | md }}*
-
-{% elif block is table %}
-**{{ block.caption | md }}**
-
-|{% for name in block.rows.columns %} {{ name | md }} |{% endfor %}
-
-|{% for name in block.rows.columns %} {{ ":--" if loop.index <= block.text_columns else "--:" }} |{% endfor %}
-
-{% for row in block.rows.itertuples(index=False) %}
-{% set bold = "**" if loop.index0 == block.marked else "" %}
-|{% for cell in row %} {{ bold if cell }}{{ cell | md }}{{ bold if cell }} |{% endfor %}
-
-{% endfor %}
-
-{% elif block is gallery %}
-**{{ block.caption | md }}**
-
-{% for picture in block.pictures %}
-- {{ picture.text | md }}
-{% endfor %}
-
-{% else %}
-{{ block | md }}
-
-{% endif %}
-{% endmacro %}
-# {{ page.title | md }}
-
-**{{ page.answer | md }}**
-
-{{ page.facts | md }}
-
-{% for warning in page.warnings %}
-> **Warning:** {{ warning | md }}
-
-{% endfor %}
-{% for block in page.lead %}
-{{ show(block) -}}
-{% endfor %}
-{% for section in page.sections %}
-## {{ section.title | md }}
-
-{% for block in section.blocks %}
-{{ show(block) -}}
-{% endfor %}
-{% endfor %}
-"""

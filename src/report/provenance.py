@@ -159,6 +159,7 @@ def machine(study: Study) -> Section:
     software = [[key, ", ".join(values)] for key, values in used.items() if values]
     return Section(
         title="What it took",
+        folded=True,
         blocks=[
             Table(
                 caption="What each stage took when it last ran.",
@@ -186,7 +187,7 @@ def settings(study: Study) -> Section:
     table = Table(
         caption="Every value of params.yaml.", rows=pd.DataFrame(rows, columns=["Section", "Values"]), text_columns=2
     )
-    return Section(title="Settings", blocks=[table])
+    return Section(title="Settings", blocks=[table], folded=True)
 
 
 def _values(section: Any, unset: str | None = None) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from statistics import fmean, stdev
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 
 from src.evidence.comparisons import Comparison
 from src.figures import scaling
+from src.figures.style import both
 from src.report import scaling_training, scaling_verdict
 from src.report.numbers import count, digits, duration, listed, percent, points
 from src.report.pages import Figure, Section, Table
@@ -87,7 +89,7 @@ def _cost_figure(study: Study) -> Figure:
     values = "; ".join(f"{row['arm']} {percent(row['accuracy'])}" for row in rows)
     return Figure(
         name="scaling_accuracy",
-        svg=scaling.accuracy_by_cost(pd.DataFrame(rows)),
+        **both(partial(scaling.accuracy_by_cost, pd.DataFrame(rows))),
         alt=f"Test accuracy against multiply-adds, parameters and training seconds. {values}.",
         caption="Test accuracy by what it costs. Points are means over seeds, bars one standard deviation each way.",
     )

@@ -354,7 +354,7 @@ def undrawn() -> Iterator[None]:
 
 
 class Document(HTMLParser):
-    """What a browser would make of the page: its tags with their attributes, its tables as lists of rows."""
+    """What a browser would make of the page: its tags with their attributes, its tables by caption as lists of rows."""
 
     def __init__(self, text):
         super().__init__()
@@ -364,21 +364,21 @@ class Document(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
         if tag == "table":
-            self.rows = []
+            self.rows = self.tables[self.caption] = []
         elif tag == "tr":
             self.rows.append([])
-        self.cell = "" if tag in ("td", "th", "caption") else self.cell
+        self.cell = "" if tag in ("td", "th", "figcaption") else self.cell
 
     def handle_data(self, data):
         self.words += data
         self.cell = None if self.cell is None else self.cell + data
 
     def handle_endtag(self, tag):
-        if tag == "caption":
-            self.tables[self.cell] = self.rows
+        if tag == "figcaption":
+            self.caption = self.cell
         elif tag in ("td", "th"):
             self.rows[-1].append(self.cell)
-        self.cell = None if tag in ("td", "th", "caption") else self.cell
+        self.cell = None if tag in ("td", "th", "figcaption") else self.cell
 
     def table(self, caption):
         return next(rows for name, rows in self.tables.items() if name.startswith(caption))

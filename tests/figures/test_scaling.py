@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections import Counter
-from functools import cache
+from functools import cache, partial
 from itertools import combinations
 from xml.etree import ElementTree
 
@@ -11,8 +11,11 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from src.figures import scaling
+from src.figures.labels import Point, scale_cost
+from src.figures.style import both
 
 ARMS = ("baseline", "depth", "width", "resolution", "compound")
 MANY = (*ARMS, "small_cnn", "resnet50", "resnet152", "densenet201", "efficientnet_b0", "efficientnet_pico")
@@ -199,3 +202,19 @@ def test_one_arm_one_seed_one_epoch_and_one_candidate_are_enough():
         scaling.training_curves(curves(("depth",), seeds=(3,), epochs=1))
         scaling.constraint_surface(candidates().iloc[:1], 0, PAPER)
         scaling.constraint_surface(candidates(trained=False).iloc[:1], None, PAPER)
+
+
+def test_no_bar_leaves_a_chart_of_costs():
+    axes = Figure().subplots()
+    scale_cost(axes, [Point(name="arm", key="arm", x=x, y=50.0, x_error=1.1 * x) for x in (1.0, 1.2)])
+    low, high = axes.get_xlim()
+    assert low <= -0.1 * 1.2
+    assert 2.1 * 1.2 <= high
+
+
+def test_a_figure_for_a_telephone_is_narrower_and_says_the_same():
+    drawn = both(partial(scaling.accuracy_by_cost, costs()))
+    widths = {name: float(re.findall(r'<svg [^>]*width="([\d.]+)pt"', text)[0]) for name, text in drawn.items()}
+    assert widths["narrow"] < widths["svg"] / 2
+    for arm in ARMS:
+        assert all(f">{arm}<" in text for text in drawn.values())

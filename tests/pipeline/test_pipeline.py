@@ -51,6 +51,7 @@ READ_BY_LIBRARY = {
     "weights": "cfg.backbone",
     "data/source": "cfg.dataset",
     "src/report/page.html": "pages",
+    "src/report/page.md": "pages",
 }
 
 

@@ -113,6 +113,7 @@ AFTER_EDITING = {
     "src/training/tally.py": TRAINING,
     "src/models/references.py": ABLATION,
     "src/report/page.html": "report",
+    "src/report/page.md": "report",
     "src/training/resuming.py": f"tune_head train_frozen finetune {SCALING}",
     "src/training/rmsprop.py": TRAINING,
     "src/scaling/equations.py": f"{SCALING} report",

@@ -246,7 +246,7 @@ def test_a_warning_names_test_images_that_are_in_train_and_only_then():
     assert not rendered().warnings
     text = plain(pages.as_html(with_copies()))
     assert "2 of 360 test images (0.6 %) also occur in the training split" in text
-    assert text.index("2 of 360") < text.index("<figure>")
+    assert text.index("2 of 360") < text.index("<figure ")
     (single,) = provenance.duplicate_warnings(study(train_test=1).metrics["download"])
     assert "1 of 360 test images (0.3 %) also occurs in" in plain(single)
 
@@ -297,9 +297,16 @@ def test_the_page_loads_nothing_and_is_small(classes):
     text = pages.as_html(rendered(classes))
     assert len(text.encode()) <= 1_500_000
     page = Document(text)
-    loading = [
-        value for _, attrs in page.tags for key, value in attrs.items() if key in ("src", "href", "srcset", "data")
+    named = [
+        (tag, value)
+        for tag, attrs in page.tags
+        for key, value in attrs.items()
+        if key in ("src", "href", "srcset", "data")
     ]
+    own = {f"#{attrs['id']}" for _, attrs in page.tags if "id" in attrs}
+    assert {value for tag, value in named if tag == "a"} == {f"#{section.id}" for section in rendered(classes).sections}
+    assert {value for tag, value in named if tag == "a"} <= own
+    loading = [value for tag, value in named if tag != "a"]
     assert loading
     assert all(value.startswith("data:image/svg+xml;base64,") for value in loading)
     assert not {"script", "link", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
@@ -310,6 +317,27 @@ def test_the_page_loads_nothing_and_is_small(classes):
         drawing = base64.b64decode(uri.split(",")[1]).decode()
         assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', drawing))
         assert not re.search(r"<script|<style[^>]*>[^<]*(@import|url\()", drawing)
+
+
+def test_the_tab_of_a_page_says_which_experiment_it_is():
+    page = replace(rendered(), made="gentle, a1b2c3d, 2026-11-26")
+    assert "<title>EfficientNet on CIFAR-10 · gentle, a1b2c3d, 2026-11-26</title>" in pages.as_html(page)
+    assert "<title>EfficientNet on CIFAR-10</title>" in pages.as_html(rendered())
+
+
+def test_what_few_ask_for_is_folded_and_open_in_print():
+    text = pages.as_html(rendered())
+    assert re.findall(r"<summary><h2>(.*?)</h2>", text) == ["What it took", "Settings"]
+    assert "details::details-content" in text[text.index("@media print") :]
+
+
+def test_every_region_that_scrolls_is_reached_by_the_keyboard_and_named():
+    page = Document(pages.as_html(rendered()))
+    regions = [attrs for _, attrs in page.tags if attrs.get("class", "").startswith("scroll")]
+    assert regions
+    named = {attrs["id"] for tag, attrs in page.tags if tag == "figcaption" and "id" in attrs}
+    assert all(attrs["tabindex"] == "0" and attrs["role"] == "region" for attrs in regions)
+    assert all(attrs.get("aria-label") or attrs["aria-labelledby"] in named for attrs in regions)
 
 
 def test_more_classes_than_a_matrix_shows_get_pairs_instead():
@@ -327,7 +355,7 @@ def test_every_figure_has_a_text_for_those_who_cannot_see_it_and_every_table_a_c
     images = [attrs for tag, attrs in Document(text).tags if tag == "img"]
     assert len(images) == 10
     assert all(len(attrs["alt"]) > 40 for attrs in images)
-    assert text.count("<table>") == text.count("<caption>") == 21
+    assert text.count("<table ") == text.count('<figcaption id="table-') == 21
     assert text.count("<h1>") == 1
 
 
