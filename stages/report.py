@@ -1,5 +1,6 @@
 """Put what all stages found on one page, as HTML and as Markdown.  `python -m stages.report`"""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -7,12 +8,14 @@ import pandas as pd
 
 from src.base import artifacts, stage_records
 from src.base.stage_records import Recorder
-from src.evidence import answers
+from src.evidence import answers, examples
 from src.interface import console, params, tracking
 from src.interface.params import Params
 from src.report import assessed as assessed_results
 from src.report import compared as compared_results
 from src.report import contents, pages, provenance
+from src.report.assessed import AssessedResults
+from src.report.pictures import Images
 from src.report.study import Study, read_scaling
 from stages import given
 
@@ -27,6 +30,23 @@ def every_setting(cfg: Params) -> dict[str, Any]:
         | {"finetune": cfg.finetune, "scaling": cfg.scaling, "scaling_search": cfg.scaling_search}
         | {"scaling_ablation": cfg.scaling_ablation, "scaling_arms": cfg.scaling_arms, "evidence": cfg.evidence}
         | {"report": cfg.report}
+    )
+
+
+def images_of(predictions: Mapping[str, Any], assessed: AssessedResults) -> Images:
+    """The images themselves, read as they are shown, and what the methods named them."""
+    train, test = (artifacts.load(path, mmap=True) for path in ("data/images/train.pt", "data/images/test.pt"))
+    frozen, finetuned = (
+        examples.named_on_test(predictions, method, assessed.temperature(method)) for method in ("frozen", "finetuned")
+    )
+    return Images(
+        train=train["images"],
+        labels=train["labels"],
+        test=test["images"],
+        classes=test["classes"],
+        frozen=frozen,
+        finetuned=finetuned,
+        explained=artifacts.load("data/explain/pictures.pt"),
     )
 
 
@@ -61,6 +81,11 @@ def main() -> None:
             seeds="plots/evidence/seeds.csv",
             options="plots/evidence/options.csv",
         )
+        predictions = answers.joined(
+            artifacts.load("data/predictions/baseline.pt"),
+            artifacts.load("data/predictions/train_frozen.pt"),
+            artifacts.load("data/predictions/finetune.pt"),
+        )
         study = Study(
             settings=every_setting(cfg),
             metrics={
@@ -82,14 +107,11 @@ def main() -> None:
                 "finetune": stage_records.read("data/runs/finetune.json"),
                 "average_flips": stage_records.read("data/runs/average_flips.json"),
                 "evidence": stage_records.read("data/runs/evidence.json"),
+                "explain": stage_records.read("data/runs/explain.json"),
                 **compared.stage_runs,
                 **scaling.stage_runs,
             },
-            answers=answers.collect(
-                artifacts.load("data/predictions/baseline.pt"),
-                artifacts.load("data/predictions/train_frozen.pt"),
-                artifacts.load("data/predictions/finetune.pt"),
-            ),
+            answers=answers.named(predictions),
             best_head=artifacts.read_json("models/best_head.json"),
             frozen_curve=pd.read_csv("plots/train_frozen/curves.csv"),
             finetuned_curve=pd.read_csv("plots/finetune/curves.csv"),
@@ -99,6 +121,7 @@ def main() -> None:
             scaling=scaling,
             compared=compared,
             assessed=assessed,
+            images=images_of(predictions, assessed),
         )
         provenance.require_same_settings(study.records, noted.sections)
         noted.settle()

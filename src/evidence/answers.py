@@ -39,7 +39,11 @@ class Answers:
 
 def collect(*predictions: Mapping[str, Any]) -> Answers:
     """The classes that the methods of data/predictions/*.pt named; arguments and errors as of `joined`."""
-    found = joined(*predictions)
+    return named(joined(*predictions))
+
+
+def named(found: Mapping[str, Any]) -> Answers:
+    """The classes that the methods named, of what `joined` returns."""
     rows = pd.DataFrame({key: found[key].numpy() for key in SAME}).rename(columns={"label": "actual"})
     rows["split"] = pd.Categorical(np.array(SPLITS)[rows["split"]], categories=SPLITS)
     for method, logits in found["logits"].items():

@@ -3,19 +3,15 @@
 N images, C channels, H x W pixels.
 """
 
-from io import BytesIO
-from typing import Any
-
-from PIL import Image
 from torch import Tensor
 
 from src.report.comparison import Pairing
 from src.report.experiments import IMAGES
 from src.report.numbers import count
 from src.report.pages import Block, Gallery, Picture
+from src.report.thumbnails import thumbnail
 
 SHOWN = 24  # images each way
-SIDE = 96  # pixels, at most, of an image as it is shown
 
 
 def galleries(pairing: Pairing) -> list[Block]:
@@ -36,7 +32,7 @@ def galleries(pairing: Pairing) -> list[Block]:
             chosen = f", the {SHOWN} whose loss changed most" if len(found) > SHOWN else ""
             names = [pairing.first.head.classes[int(c)] for c in flips.actual]
             said = [pairing.first.head.classes[int(c)] for c in flips.named[wrong]]
-            pictures = [Picture(png=png(stored[i]), text=f"{names[i]}, not {said[i]}") for i in found[:SHOWN]]
+            pictures = [Picture(image=thumbnail(stored[i]), text=f"{names[i]}, not {said[i]}") for i in found[:SHOWN]]
             blocks.append(Gallery(caption=f"{what}{chosen}:", pictures=pictures))
     return blocks
 
@@ -50,13 +46,3 @@ def _images(pairing: Pairing) -> Tensor | None:
             images: Tensor = found["images"]
             return images
     return None
-
-
-def png(image: Tensor) -> bytes:
-    """An image, uint8 (C, H, W), as PNG; a large one shrunk to SIDE."""
-    pixels: Any = image.permute(1, 2, 0).contiguous().numpy()
-    drawn = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    drawn.thumbnail((SIDE, SIDE))
-    with BytesIO() as file:
-        drawn.save(file, format="PNG", optimize=True)
-        return file.getvalue()

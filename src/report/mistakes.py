@@ -5,9 +5,10 @@ from functools import partial
 from src.evidence import answers
 from src.figures import transfer
 from src.figures.style import both
+from src.report import pictures
 from src.report.certainty_tables import class_rows
 from src.report.numbers import count, interval, percent
-from src.report.pages import Figure, Section, Table
+from src.report.pages import Block, Figure, Section, Table
 from src.report.study import TRAINED, Study
 
 MATRIX_CLASSES = 20  # of more classes, a confusion matrix cannot be read
@@ -35,7 +36,9 @@ def mistakes(study: Study) -> Section:
         text_columns=2,
     )
     matrices = [_matrix_figure(study)] if _few(study) else []
-    return Section(title="Where it errs", blocks=[_class_figure(study), *matrices, class_rows(study), table])
+    blocks: list[Block] = [*pictures.mistakes(study.images), _class_figure(study), *matrices, class_rows(study), table]
+    blocks += [*pictures.confusions(study.images, study.answers), *pictures.looked_at(study.images)]
+    return Section(title="Where it errs", blocks=blocks)
 
 
 def _few(study: Study) -> bool:

@@ -50,22 +50,24 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """An image as PNG, and what is written below it."""
+    """An image as PNG or JPEG, and what is written below it."""
 
-    png: bytes
+    image: bytes
     text: str
 
     @property
     def uri(self) -> str:
-        return "data:image/png;base64," + base64.b64encode(self.png).decode()
+        kind = "png" if self.image.startswith(b"\x89PNG") else "jpeg"
+        return f"data:image/{kind};base64,{base64.b64encode(self.image).decode()}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """Images side by side; Markdown has their texts alone."""
+    """Images side by side, `wide` ones three in a row; Markdown has their texts alone."""
 
     caption: str
     pictures: Sequence[Picture]
+    wide: bool = False
 
 
 Block = str | Figure | Table | Gallery

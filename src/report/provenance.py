@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from src.base.stage_records import StageRecord
+from src.report import pictures
 from src.report.numbers import NARROW, count, duration, percent
 from src.report.pages import Section, Table
 from src.report.study import Study
@@ -136,6 +137,7 @@ def data(study: Study) -> Section:
                 caption="Images, and how many of them are exact copies, pixel for pixel.",
                 rows=pd.DataFrame(rows, columns=columns),
             ),
+            *pictures.training(study.images),
         ],
     )
 

@@ -14,6 +14,7 @@ from src.evidence.answers import Answers
 from src.evidence.optimisation import Optimisation
 from src.report.assessed import AssessedResults
 from src.report.compared import ComparisonResults
+from src.report.pictures import Images
 
 Json = Mapping[str, Any]
 
@@ -80,6 +81,7 @@ class Study:
         scaling: what the scaling study left.
         compared: what the comparison of backbones left.
         assessed: what the stage evidence left.
+        images: what there is to show.
     """
 
     settings: Mapping[str, Any]
@@ -95,6 +97,7 @@ class Study:
     scaling: ScalingResults
     compared: ComparisonResults
     assessed: AssessedResults
+    images: Images
 
     @cached_property
     def optimisations(self) -> Mapping[str, Optimisation]:

@@ -25,6 +25,7 @@ from src.report.compared import ComparisonResults
 from src.report.study import ScalingResults, Study
 from src.training import metrics
 from src.transfer import halving
+from tests.builders.pictures import images_of
 
 METHODS = {"untrained": 0.0, "nearest_mean": 0.6, "nearest_neighbours": 0.65, "frozen": 0.72, "finetuned": 0.8}
 SIZES = {"train": 1200, "val": 240, "test": 360}
@@ -140,6 +141,7 @@ def records():
         record("finetune", 3475.5, images_per_second=181.6, resolution=96, **MACHINE),
         record("average_flips", 5.2, **MACHINE),
         record("evidence", 4.1),
+        record("explain", 6.3, **MACHINE),
     ]
     return {each.stage: each for each in found}
 
@@ -303,6 +305,7 @@ def study(
         scaling=scaled,
         compared=compared,
         assessed=assessed(tuple(classes), tuple(shares.items()), tuple(sizes.items())),
+        images=images_of(files, classes, sizes),
     )
 
 

@@ -12,7 +12,7 @@ from tests.pipeline.test_stages import PIPELINE, STAGES, metrics
 
 
 def test_another_lr_reruns_fine_tuning_its_evidence_and_the_report_alone(sample: Repository, gentle: str) -> None:
-    assert ran(gentle) == ["finetune", "average_flips", "evidence", "report"]
+    assert ran(gentle) == ["finetune", "average_flips", "explain", "evidence", "report"]
     diff = json.loads(sample.run("dvc", "metrics", "diff", "sample", "gentle", "--json").stdout)
     assert set(diff) == {"metrics/finetune.json", "metrics/evidence.json"}
     assert "test.accuracy" in diff["metrics/finetune.json"]

@@ -15,7 +15,7 @@ FOLDERS = [f"{kind}/scaling_ablation" for kind in ("metrics", "plots", "data/pre
 ABLATION = " ".join(f"scaling_ablation@{arm}" for arm in ARMS)
 SCALING = f"scaling_search {ABLATION}"
 COMPARISON = " ".join(f"compare_backbones@{entry}" for entry in ENTRIES)
-TUNED = "finetune average_flips"
+TUNED = "finetune average_flips explain"
 ALL = f"download extract_features baseline {COMPARISON} tune_head train_frozen {TUNED} evidence {SCALING} report"
 ON_FEATURES = "baseline tune_head train_frozen"
 FROZEN = f"extract_features {COMPARISON}"
@@ -80,7 +80,12 @@ AFTER_EDITING = {
     "src/report/certainty_tables.py": "report",
     "src/transfer/finetuning.py": TUNED,
     "src/transfer/repeats.py": "finetune",
-    "src/transfer/flips.py": "average_flips",
+    "src/transfer/flips.py": "average_flips explain",
+    "src/transfer/occlusion.py": "explain",
+    "src/images/showing.py": "explain",
+    "src/evidence/examples.py": "explain report",
+    "src/report/pictures.py": "report",
+    "src/report/thumbnails.py": "report",
     "src/transfer/head_training.py": "tune_head train_frozen",
     "src/models/heads.py": f"{ON_FEATURES} {TUNED}",
     "src/images/image_batches.py": ON_IMAGES,
