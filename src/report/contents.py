@@ -3,21 +3,25 @@
 N images, K classes.
 """
 
+from dataclasses import replace
+
+import pandas as pd
+
 from src.evidence import answers, questions
 from src.report import (
     answer,
     backbones,
     certainty,
+    cost,
     provenance,
     scaling,
     scaling_search,
-    scaling_training,
     scaling_verdict,
 )
 from src.report.answer import accuracy_figure, accuracy_rows
 from src.report.head_search import search_chapter
 from src.report.mistakes import mistakes
-from src.report.pages import Page
+from src.report.pages import Page, Section
 from src.report.study import LABELS, Study
 from src.report.training import training_chapter
 
@@ -36,29 +40,34 @@ def report(study: Study) -> Page:
             *provenance.version_warnings(study.records),
         ],
         lead=[
+            *_scaling_line(study),
+            cost.answer(study, accuracies),
             accuracy_figure(study, accuracies),
-            answer.how_told(study.assessed.difference(*questions.MAIN), study.assessed.over_seeds["difference"]),
-            answer.context(accuracies, study.assessed.differences, commonest, chance),
-            *([backbones.answer(study)] if study.compared.keys else []),
-            *_scaling_lead(study),
-            accuracy_rows(study, accuracies),
         ],
         sections=[
-            *([backbones.chapter(study)] if study.compared.keys else []),
             mistakes(study),
-            certainty.chapter(study),
-            training_chapter(study),
-            search_chapter(study),
+            _sure(study, accuracies, commonest, chance),
+            provenance.data(study),
+            *([backbones.chapter(study)] if study.compared.keys else []),
+            cost.chapter(study, accuracies),
             *([scaling.ablation(study)] if study.scaling.arms else []),
             scaling_search.search(study),
-            provenance.data(study),
+            training_chapter(study),
+            search_chapter(study),
             provenance.machine(study),
             provenance.settings(study),
         ],
     )
 
 
-def _scaling_lead(study: Study) -> list[str]:
-    """The verdict, and beside it under what conditions it holds."""
+def _scaling_line(study: Study) -> list[str]:
     verdict = scaling_verdict.verdict(study)
-    return [verdict, scaling_training.conditions(study)] if verdict else []
+    return [f"{verdict} Under which conditions that holds, the chapter says."] if verdict else []
+
+
+def _sure(study: Study, accuracies: pd.DataFrame, commonest: float, chance: float) -> Section:
+    """How the methods were told apart, their accuracies, and how far each answer can be believed."""
+    found = certainty.chapter(study)
+    told = answer.how_told(study.assessed.difference(*questions.MAIN), study.assessed.over_seeds["difference"])
+    without = answer.context(accuracies, study.assessed.differences, commonest, chance)
+    return replace(found, blocks=[told, without, accuracy_rows(study, accuracies), *found.blocks])

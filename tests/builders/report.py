@@ -16,7 +16,7 @@ import torch
 from src.base.stage_records import StageRecord
 from src.evidence import answers, assessment, comparisons, intervals, options, questions
 from src.figures import calibration as calibration_figures
-from src.figures import head_search, transfer
+from src.figures import cost, head_search, transfer
 from src.figures import scaling as scaling_figures
 from src.interface import params
 from src.report import numbers
@@ -349,7 +349,7 @@ def _single(file):
 def undrawn() -> Iterator[None]:
     """Figures are blank, for who reads words and tables alone: to draw those of a page takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (transfer, scaling_figures, head_search, calibration_figures):
+        for module in (transfer, scaling_figures, head_search, calibration_figures, cost):
             for name, function in vars(module).items():
                 if isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_"):
                     patch.setattr(module, name, lambda *_, **__: "<svg/>")

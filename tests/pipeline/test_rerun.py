@@ -86,6 +86,8 @@ AFTER_EDITING = {
     "src/evidence/examples.py": "explain report",
     "src/report/pictures.py": "report",
     "src/report/thumbnails.py": "report",
+    "src/report/cost.py": "report",
+    "src/figures/cost.py": "report",
     "src/transfer/head_training.py": "tune_head train_frozen",
     "src/models/heads.py": f"{ON_FEATURES} {TUNED}",
     "src/images/image_batches.py": ON_IMAGES,

@@ -129,10 +129,11 @@ def test_fits_that_did_not_converge_ends_of_the_path_and_absent_classes_are_said
     assert "validation chose an end" not in shipped().words
 
 
-def test_the_whole_page_has_the_answer_at_its_top_and_names_each_entry_and_its_stage() -> None:
+def test_the_chapter_begins_with_the_answer_and_the_page_names_each_entry_and_its_stage() -> None:
     found = comparison(SHARES)
     whole = contents.report(studied(found))
-    assert backbones.answer(studied(found)) in whole.lead
+    assert backbones.answer(studied(found)) == backbones.chapter(studied(found)).blocks[0]
+    assert "Which backbone, at which resolution?" in [section.title for section in whole.sections]
     text = Document(pages.as_html(whole))
     assert ["compared_backbones.lite0_64", "name efficientnet_lite0, weights imagenet, resolution 64"] in text.table(
         "Every value"

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 from src.interface import tables
@@ -80,12 +79,6 @@ def test_without_images_in_the_cache_they_are_counted() -> None:
         str(len(way)) for way in (pairing.flips.gained, pairing.flips.lost)
     ]
     assert all(str(block).endswith("the images themselves are in no cache.") for block in blocks)
-
-
-def test_a_large_image_becomes_a_thumbnail_and_a_small_one_stays() -> None:
-    for side, shown in ((512, flips.SIDE), (32, 32)):
-        image = Image.open(io.BytesIO(flips.png(torch.zeros(3, side, side, dtype=torch.uint8))))
-        assert image.size == (shown, shown)
 
 
 LONG = "an_experiment_of_a_very_long_name"
