@@ -44,7 +44,7 @@ test: .venv/.dev-installed ## the fast tests
 test-all: test ## all tests: the fast ones, then the slow ones
 	@$(PYTEST) -m "slow and not gpu and not network and not browser and not services"
 
-test-browser: .venv/.dev-installed ## pages in a real browser: needs Chromium (.ci/packages.txt)
+test-browser: .venv/.browser-installed ## pages in a real browser: needs Chromium (.ci/packages.txt)
 	@python -m pytest -m browser
 
 test-services: .venv/.dev-installed ## real servers on this machine
@@ -82,6 +82,10 @@ clean-resume: ## forget what unfinished stages had done, so that they begin agai
 
 .venv/.dev-installed: requirements-dev.txt requirements-weights.txt .venv/.run-installed
 	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+.venv/.browser-installed: requirements-browser.txt .venv/.dev-installed
+	$(PIP) -r requirements-browser.txt
 	@touch $@
 
 .venv/.bench-installed: requirements-bench.txt .venv/.run-installed
