@@ -32,9 +32,7 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("screen", SCREENS)
-def test_it_asks_for_nothing_complains_of_nothing_and_fits(
-    chromium: Any, file: Path, screen: str, scheme: str
-) -> None:
+def test_it_asks_for_nothing_complains_of_nothing_and_fits(chromium: Any, file: Path, screen: str, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     width, height = SCREENS[screen]
