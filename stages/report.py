@@ -12,8 +12,8 @@ from src.evidence import answers, examples
 from src.interface import console, params, tracking
 from src.interface.params import Params
 from src.report import assessed as assessed_results
+from src.report import bounds, contents, pages, provenance
 from src.report import compared as compared_results
-from src.report import contents, pages, provenance
 from src.report.assessed import AssessedResults
 from src.report.pictures import Images
 from src.report.study import Study, read_scaling
@@ -131,9 +131,12 @@ def main() -> None:
             confusion = partial(answers.confusion_rows, study.answers)
             artifacts.write_csv(confusion("frozen"), "plots/report/confusion_frozen.csv")
             artifacts.write_csv(confusion("finetuned"), "plots/report/confusion_finetuned.csv")
+            artifacts.write_text(answers.predictions_csv(study.answers), "reports/predictions.csv")
+            artifacts.write_json(bounds.intervals(study), "reports/intervals.json")
             artifacts.write_json(record.values(), "reports/run.json")
         run.dataset(study.records["download"].facts, study.metrics["download"])
-        run.whole(study.metrics, "reports", {"predictions/test.csv": answers.predictions_csv(study.answers)})
+        curves = {"train_frozen": study.frozen_curve, "finetune": study.finetuned_curve}
+        run.whole(study.metrics, "reports", {stage: rows.to_dict("records") for stage, rows in curves.items()})
     console.say(f"report: {page.answer}")
     console.answer("report", "the page is reports/report.html")
 

@@ -3,19 +3,29 @@
 `python -m tools.ui`; PORT=5001 takes another port. With MLFLOW_TRACKING_URI=http://… it is that server's page.
 """
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from src.base import artifacts
-from src.interface import console, tracking_mirror, tracking_store
+from src.interface import console, tracking_experiments, tracking_mirror, tracking_names, tracking_store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 PORT, HOST = 5000, "127.0.0.1"
 PORTS = 65536
 RUNS = "runs?workflowType=machine_learning"
+KEY = "answers"  # of a view that MLflow's page finds in a tag, as those of its button "Share"
+VIEW, DURATION = f"mlflow.sharedViewState.{KEY}", "attributes.`Duration`"
+SHOWN = ("frozen", "finetuned", "gain", "compound")  # as `make experiments` has them
+DIFFERENT = 6  # columns of parameters, at most
 SECONDS = 120.0  # until a page that does not answer has failed
 
 
@@ -37,11 +47,35 @@ def mirrored(uri: str) -> list[str]:
                     console.say(f"experiment {each.name}: restored by DVC, mirrored")
             except ValueError as error:
                 console.warn(f"experiment {each.name} has no row: {error}")
-        groups = sorted(client.search_experiments(), key=lambda group: -(group.last_update_time or 0))
-        own = [group for group in groups if group.name != "Default"]
-        return [f"{each.name}: {{page}}/#/experiments/{each.experiment_id}/{RUNS}" for each in own]
+        groups = sorted(client.search_experiments(), key=lambda group: group.last_update_time or 0)
+        links = [links_to(client, group) for group in groups]  # which makes the last one again the last that changed
+        return [link for found in reversed(links) for link in found]
     except tracking_store.failures() as error:
         raise ValueError(f"MLflow at {uri}: {tracking_store.reason(error)}") from None
+
+
+def links_to(client: "MlflowClient", group: Any) -> list[str]:
+    """The runs of a dataset's experiments, as MLflow shows them, and with what differs and answers as columns."""
+    runs = f"{{page}}/#/experiments/{group.experiment_id}/{RUNS}"
+    top = client.search_runs([group.experiment_id], "tags.experiment_key != ''", max_results=tracking_experiments.MANY)
+    if not top:
+        return []
+    columns = json.dumps({"selectedColumns": [DURATION, *columns_of(top)]})
+    if group.tags.get(VIEW) != columns:
+        client.set_experiment_tag(group.experiment_id, VIEW, columns)
+    return [f"{group.name}: {runs}", f"{group.name}, with answers: {runs}&viewStateShareKey={KEY}"]
+
+
+def columns_of(runs: Sequence[Any]) -> list[str]:
+    """The parameters in which runs differ, lr among them, and what they answer, as MLflow's page calls columns."""
+    values: dict[str, set[str | None]] = {}
+    for key in dict.fromkeys(key for run in runs for key in run.data.params):
+        values[key] = {run.data.params.get(key) for run in runs}
+    differ = [key for key, found in values.items() if key != "lr" and len(found) > 1][: DIFFERENT - 1]
+    answers = [f"{tracking_names.ANSWERS}/{name}" for name in SHOWN]
+    return [f"params.`{key}`" for key in ("lr", *differ)] + [
+        f"metrics.`{key}`" for key in answers if any(key in run.data.metrics for run in runs)
+    ]
 
 
 def free_port(wanted: str) -> int:

@@ -114,16 +114,17 @@ class Run:
         found = contents.points(names.numbers(values, self._section, images), _now())
         self._sender.log(self._run, metrics=found, tags={"metrics_sha256": digest})
 
-    def whole(self, metrics: Mapping[str, Row], folder: str, tables: Mapping[str, str]) -> None:
+    def whole(self, metrics: Mapping[str, Row], folder: str, curves: Mapping[str, Iterable[Mapping[Any, Any]]]) -> None:
         """Log what all stages found, by stage, as the experiment's, which is FINISHED with this stage.
 
         Args:
-            folder: whose files become artifacts: the page, its figures.
-            tables: CSV by the names of their artifacts.
+            folder: whose files become artifacts: the page, its figures, predictions.
+            curves: of stages that DVC may have restored, which logged no epoch.
         """
         self._complete = True
-        contents.log_whole(self._sender, self._parent, metrics, _now())
-        contents.upload(self._sender, self._parent, folder, tables)
+        at, run, sender = _now(), self._parent, self._sender
+        contents.log_whole(sender, run, metrics, folder, at)
+        contents.log_curves(sender, run, curves, at)
 
     def end(self, status: str) -> None:
         """Tag the run with the record and close it as FINISHED, FAILED or KILLED, and what is above it with it."""
@@ -144,9 +145,10 @@ class Run:
         if (which, epoch) in self._sent:
             return
         self._sent.add((which, epoch))
-        run, section = (self._one(*which), f"{self._section}/{which[0]}") if which else (self._run, self._section)
+        section = f"{self._section}/{which[0]}" if which else self._section
         found = contents.points(names.of_an_epoch(row, section), at, epoch)
-        self._sender.log(run, metrics=found, waits=waits)
+        for run in [self._one(*which)] if which else [self._run, self._parent]:
+            self._sender.log(run, metrics=found, waits=waits)
 
     def _one(self, kind: str, number: int) -> Handle:
         """The run of one of many; the one before it has ended."""

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.interface.tracking_names import numbers
+from src.interface.tracking_names import of_an_epoch
+from src.interface.tracking_names import whole as numbers_of_all
 from src.interface.tracking_store import Handle, Point, Sender
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 DIGEST = 12  # characters of a digest, of which MLflow takes 36 and its page shows few
+INTERVALS = "intervals.json"  # [low, high] by name of a metric, beside the page
 CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
 
 
@@ -51,23 +53,33 @@ def log_inputs(sender: Sender, run: Handle, sets: Sequence[tuple[str, str, str, 
         sender.ask(log)
 
 
-def log_whole(sender: Sender, run: Handle, metrics: Mapping[str, Row], at: int) -> None:
-    """Log every stage's metrics, `metrics` by stage; `download`'s among them say how many images there are."""
-    splits = metrics.get("download", {})
+def log_whole(sender: Sender, run: Handle, metrics: Mapping[str, Row], folder: str, at: int) -> None:
+    """Log every stage's metrics, `metrics` by stage, with the intervals in `folder`, whose files become artifacts.
+
+    `download`'s metrics say how many images there are.
+    """
+    splits, file = metrics.get("download", {}), Path(folder, INTERVALS)
     images = {split: splits[split]["images"] for split in CONTEXTS if split in splits}
-    values = {key: x for stage, found in metrics.items() for key, x in numbers(found, stage, images).items()}
-    sender.log(run, metrics=points(values, at), tags={"complete": "true"})
+    intervals = json.loads(file.read_text()) if file.exists() else {}
+    found = points(numbers_of_all(metrics, images, intervals), at)
+    sender.log(run, metrics=found, tags={"complete": "true"})
+    if Path(folder).is_dir():
+        sender.ask(lambda client: client.log_artifacts(run.id, folder, Path(folder).name))
 
 
-def upload(sender: Sender, run: Handle, folder: str, tables: Mapping[str, str]) -> None:
-    """Make artifacts of the files of `folder`, and of `tables`, texts by their names."""
-    sender.ask(lambda client: client.log_artifacts(run.id, folder, Path(folder).name))
+def log_curves(sender: Sender, run: Handle, curves: Mapping[str, Iterable[Mapping[Any, Any]]], at: int) -> None:
+    """Log `curves`, epochs by stage, but for those of which the run has any."""
+    rows = {stage: [(int(row["epoch"]), of_an_epoch(row, stage)) for row in of] for stage, of in curves.items()}
 
-    def log_tables(client: "MlflowClient") -> None:
-        for name, text in tables.items():
-            client.log_text(run.id, text, name)
+    def log(client: "MlflowClient") -> None:
+        from mlflow.entities import Metric
 
-    sender.ask(log_tables)
+        known = client.get_run(run.id).data.metrics
+        lacking = [of for of in rows.values() if of and not known.keys() & of[0][1].keys()]
+        found = [point for of in lacking for epoch, values in of for point in points(values, at, epoch)]
+        client.log_batch(run.id, [Metric(*point) for point in found])
+
+    sender.ask(log)
 
 
 def points(values: Mapping[str, float], at: int, step: int = 0) -> list[Point]:

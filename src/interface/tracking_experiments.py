@@ -11,7 +11,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -145,44 +144,72 @@ def open_group(client: "MlflowClient", name: str, place: str | None) -> str:
 
 
 def close_abandoned(client: "MlflowClient", group: str, key: str) -> None:
-    """End what processes of this machine left open that are no more: KILLED; the run `key` goes on instead."""
+    """End what processes of this machine left open that are no more: KILLED; the run `key` goes on instead.
+
+    A stage is FINISHED where its experiment is, or goes on under the same `dvc`, which would have stopped at another
+    end: MLflow was only not told in time. Of a `dvc` that still runs elsewhere, its own next stage says so.
+    """
     running = f"attributes.status = 'RUNNING' and tags.host = '{socket.gethostname()}'"
-    dead = [run for run in client.search_runs([group], running, max_results=MANY) if not alive(run.data.tags)]
-    killed = {run.data.tags.get("mlflow.parentRunId"): run.data.tags.get("stage", "") for run in dead}
-    for run in dead:
-        tags, number = run.data.tags, run.info.run_id
-        if tags.get("experiment_key") == key:
-            continue
-        if number in killed:
-            client.set_tag(number, "ended_in", killed[number])
-        nested = "mlflow.parentRunId" in tags
-        client.set_terminated(number, "KILLED" if nested or number in killed else "FINISHED")
+    left = {run.info.run_id: run for run in client.search_runs([group], running, max_results=MANY)}
+    above = {number: run.data.tags.get("mlflow.parentRunId", "") for number, run in left.items()}
+    dead = [number for number, run in left.items() if not alive(run.data.tags)]
+    starter, killed = _owner(_starter())["owner"], {}
+    for number in (number for number in dead if above[number]):
+        top = above[number]
+        while above.get(top):
+            top = above[top]
+        whole = left.get(top) or client.get_run(top)
+        well = whole.info.status == "FINISHED" or whole.data.tags.get("owner") == starter
+        if well or not goes_on(whole):
+            client.set_terminated(number, "FINISHED" if well else "KILLED")
+        if not well:
+            killed[top] = left[number].data.tags.get("stage", "")
+    for number in (number for number in dead if not above[number]):
+        if left[number].data.tags.get("experiment_key") != key:
+            client.set_terminated(number, "KILLED" if number in killed else "FINISHED")
+            if number in killed:
+                client.set_tag(number, "ended_in", killed[number])
 
 
 def find_or_make(client: "MlflowClient", sender: Sender, group: str, of: Experiment, at: int) -> str:
     """The id of the run of `of`, RUNNING, begun `at` (ms) if it is new; two processes that begin together get one.
 
-    A run of an experiment that DVC has replaced by another of its name keeps its results and loses its key.
+    A run of an experiment that DVC has replaced by another of its name keeps its results and loses its key. Not so one
+    that still runs, as in another checkout, where somebody chose the same name.
     """
-    lock = artifacts.locked(artifacts.main_checkout() / "mlflow.db.lock", wait=True) if sender.local else nullcontext()
     owner = _owner(_starter())
-    with lock:
-        for run in keyed(client, group, of.key):
+    with artifacts.locked(sender.lock, wait=True):
+        known = keyed(client, group, of.key)
+        for run in same(known, of):
             number = run.info.run_id
-            if run.data.tags.get("params_hash") == of.tags["params_hash"]:
-                for key, value in (owner | {"ended_in": "", "mlflow.note.content": of.note}).items():
-                    client.set_tag(number, key, value)
-                client.update_run(number, status="RUNNING")
-                return str(number)
-            client.update_run(number, name=f"{run.info.run_name} (replaced)")
-            client.set_tag(number, "experiment_key", f"{of.key}, replaced {time.time():.0f}")
+            for key, value in (owner | {"mlflow.note.content": of.note}).items():
+                client.set_tag(number, key, value)
+            if "ended_in" in run.data.tags:
+                client.delete_tag(number, "ended_in")
+            client.update_run(number, status="RUNNING")
+            return str(number)
+        for run in known:
+            if not goes_on(run):
+                client.update_run(run.info.run_id, name=f"{run.info.run_name} (replaced)")
+                client.set_tag(run.info.run_id, "experiment_key", f"{of.key}, replaced {time.time():.0f}")
         tags = {**of.tags, **owner, "experiment_key": of.key, "mlflow.source.name": "dvc.yaml"}
         tags |= {"mlflow.note.content": of.note}
         made = client.create_run(group, start_time=at, tags=tags, run_name=of.name).info.run_id
-        first = [run.info.run_id for run in keyed(client, group, of.key)][:1] or [made]
+        first = [run.info.run_id for run in same(keyed(client, group, of.key), of)][:1] or [made]
     if first != [made]:  # of another machine, which no lock reaches
         client.delete_run(made)
     return str(first[0])
+
+
+def goes_on(run: Any) -> bool:
+    """Whether a process works on it; of another machine's, nobody here knows better than MLflow."""
+    tags = run.data.tags
+    return run.info.status == "RUNNING" and (tags.get("host") != socket.gethostname() or alive(tags))
+
+
+def same(known: list[Any], of: Experiment) -> list[Any]:
+    """Those of `known` with the values of `of`."""
+    return [run for run in known if run.data.tags.get("params_hash") == of.tags["params_hash"]]
 
 
 def keyed(client: "MlflowClient", group: str, key: str) -> list[Any]:

@@ -4,6 +4,8 @@ What an experiment left is read from its commit: values and metrics; and, where 
 what is known of its data.
 """
 
+import csv
+import io
 import json
 import subprocess
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from src.interface.tracking_store import Sender
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+CURVES = ("train_frozen", "finetune")
 DOWNLOAD, REPORTS = "data/runs/download.json", "reports"
 
 
@@ -55,7 +58,7 @@ def mirror(client: "MlflowClient", each: Kept) -> bool:
     of = experiments.described(cfg, each.name, each.baseline)
     group = client.get_experiment_by_name(of.group)
     known = experiments.keyed(client, group.experiment_id, of.key) if group else []
-    if any(_whole(run, of) or _goes_on(run) for run in known):
+    if any("complete" in run.data.tags or experiments.goes_on(run) for run in experiments.same(known, of)):
         return False
     metrics = _metrics(each.reference)
     if not metrics:
@@ -63,36 +66,42 @@ def mirror(client: "MlflowClient", each: Kept) -> bool:
     sender = Sender()
     sender.start()
     _, run = experiments.opened(sender, of, each.ended)
-    contents.log_whole(sender, run, metrics, each.ended)
     cache = _Cache(each.reference)
     with TemporaryDirectory() as folder:
         if facts := cache.read(DOWNLOAD):
             whole = contents.whole_dataset(of.params, json.loads(facts)["facts"], metrics["download"])
             contents.log_inputs(sender, run, [whole], json.dumps(metrics["download"]))
-        if cache.unpack(REPORTS, Path(folder, REPORTS)):
-            contents.upload(sender, run, str(Path(folder, REPORTS)), {})
+        cache.unpack(REPORTS, Path(folder, REPORTS))
+        contents.log_whole(sender, run, metrics, str(Path(folder, REPORTS)), each.ended)
+        contents.log_curves(sender, run, _curves(each.reference), each.ended)
         sender.ask(lambda client: client.set_terminated(run.id, "FINISHED", each.ended))
         sender.close()
     return True
 
 
-def _whole(run: Any, of: experiments.Experiment) -> bool:
-    return run.data.tags["params_hash"] == of.tags["params_hash"] and "complete" in run.data.tags
-
-
-def _goes_on(run: Any) -> bool:
-    return run.info.status == "RUNNING" and experiments.alive(run.data.tags)
-
-
 def _metrics(reference: str) -> dict[str, Any]:
     """Metrics by stage, of families by member, as a report logs them."""
     found: dict[str, Any] = {}
-    listed = _git("ls-tree", "-r", "--name-only", reference, "metrics/").decode().splitlines()
-    for path in (path for path in listed if path.endswith(".json")):
+    for path in _listed(reference, "metrics/", ".json"):
         *family, stage = Path(path).relative_to("metrics").with_suffix("").parts
         into = found.setdefault(family[0], {}) if family else found
         into[stage] = json.loads(_git("show", f"{reference}:{path}"))
     return found
+
+
+def _curves(reference: str) -> dict[str, list[dict[str, float]]]:
+    """Epochs by stage, of stages whose epochs are their own and not those of seeds."""
+    paths = (path for path in _listed(reference, "plots/", "/curves.csv") if Path(path).parent.name in CURVES)
+    tables = {Path(path).parent.name: _git("show", f"{reference}:{path}").decode() for path in paths}
+    return {
+        stage: [{key: float(x) for key, x in row.items() if x} for row in csv.DictReader(io.StringIO(table))]
+        for stage, table in tables.items()
+    }
+
+
+def _listed(reference: str, folder: str, ending: str) -> list[str]:
+    listed = _git("ls-tree", "-r", "--name-only", reference, folder).decode().splitlines()
+    return [path for path in listed if path.endswith(ending)]
 
 
 class _Cache:
@@ -107,17 +116,14 @@ class _Cache:
     def read(self, path: str) -> bytes | None:
         return self._content(self._digests.get(path, ""))
 
-    def unpack(self, path: str, into: Path) -> bool:
-        """Whether the folder `path` was there, whole; its files are then in `into`."""
+    def unpack(self, path: str, into: Path) -> None:
+        """Put the files of the folder `path` into `into`, or make nothing where one is missing."""
         listed = self._content(self._digests.get(path, ""))
         files = {entry["relpath"]: self._content(entry["md5"]) for entry in json.loads(listed or b"[]")}
-        into.mkdir()
-        for name, content in files.items():
-            if content is None:
-                return False
+        whole = {name: content for name, content in files.items() if content is not None}
+        for name, content in whole.items() if len(whole) == len(files) else ():
             (into / name).parent.mkdir(parents=True, exist_ok=True)
             (into / name).write_bytes(content)
-        return bool(files)
 
     def _content(self, digest: str) -> bytes | None:
         file = self._folder / digest[:2] / digest[2:]

@@ -1,7 +1,8 @@
 """What MLflow calls things: `stage/split/score`, so that its charts fold into sections. One name has one meaning.
 
 `finetune/test/accuracy` is that of the kept epoch, `finetune/epoch/val_accuracy` one of each epoch,
-`tune_head/trial/val/accuracy` that of a trial's kept epoch. `…_low` and `…_high` beside a share are its 95 % interval.
+`tune_head/trial/val/accuracy` that of a trial's kept epoch. `…_low` and `…_high` beside a score are its 95 % interval.
+An experiment has what each stage found as `answer/finetuned`, too, under the name with which `metrics.headed` opens.
 """
 
 import json
@@ -17,22 +18,75 @@ from src.interface import params
 Row = Mapping[str, Any]
 SHARES = ("accuracy", "nearest_mean", "nearest_neighbours")  # scores that are right answers over images
 KINDS = ("trial", "candidate", "seed")  # of which a stage has many, and a column of a row says which it is about
+ANSWERS, GAIN = "answer", "gain"
+ENDS = ("low", "high")  # of an interval
 LENGTH = 500  # of a text that servers of every version take
 
 
 def numbers(values: Row, section: str, images: Mapping[str, int]) -> dict[str, float]:
     """The finite numbers among the leaves of `values`, below `section`, and the intervals of shares.
 
+    A stage's answer is left out: it has another name below.
+
     Args:
         images: of each split; a score of another split, or one that no count of them gives, has no interval.
     """
     found = {key: float(x) for key, x in leaves(values) if isinstance(x, int | float) and math.isfinite(x)}
+    head, _ = headline(values)
+    found.pop(head, None)
     bounds = {name: bound for key, share in found.items() for name, bound in _interval(key, share, found, images)}
-    return {f"{section}/{key.replace('.', '/')}": value for key, value in (found | bounds).items()}
+    return {_below(section, key): value for key, value in (found | bounds).items()}
+
+
+def whole(
+    metrics: Mapping[str, Row], images: Mapping[str, int], intervals: Mapping[str, tuple[float, float]]
+) -> dict[str, float]:
+    """The same of all stages, `metrics` by stage, with their answers.
+
+    Args:
+        intervals: low and high by name, of scores that are no shares of images.
+    """
+    found: dict[str, float] = {}
+    for section, values in _members(metrics):
+        own = numbers(values, section, images)
+        own |= {f"{key}_{end}": bound for key in own for end, bound in zip(ENDS, intervals.get(key, ()), strict=False)}
+        head, same = headline(values)
+        names = {head: same} if head else {}
+        if GAIN in values:
+            names[GAIN] = GAIN
+        for name, key in names.items():
+            of = _below(section, key)
+            ends = [end for end in ("", *(f"_{end}" for end in ENDS)) if of + end in own]
+            found |= {f"{ANSWERS}/{name}{end}": own[of + end] for end in ends}
+        found |= own
+    return found
+
+
+def headline(values: Row) -> tuple[str, str]:
+    """The name of a stage's answer (`metrics.headed`), and of the score that it repeats; "" where it has none."""
+    found = {key: x for key, x in leaves(values) if isinstance(x, float)}
+    first = next(iter(values), "")
+    same = [key for key, x in found.items() if "." in key and x == found.get(first)]
+    return (first, max(same, key=lambda key: key.startswith("test."))) if same else ("", "")
+
+
+def _members(metrics: Mapping[str, Row]) -> Iterator[tuple[str, Row]]:
+    """By section; a stage that has members, as the arms, is one for each."""
+    for stage, values in metrics.items():
+        family = values and all(isinstance(each, Mapping) and {"val", "test"} & {*each} for each in values.values())
+        yield from ((f"{stage}/{name}", own) for name, own in values.items()) if family else [(stage, values)]
+
+
+def _below(section: str, key: str) -> str:
+    """`finetune/test/accuracy`; bounds that a stage found itself are called as those found here."""
+    *path, last = key.split(".")
+    return "/".join((section, *path, f"accuracy_{last}" if last in ENDS else last))
 
 
 def _interval(key: str, share: float, found: Row, images: Mapping[str, int]) -> Iterator[tuple[str, float]]:
     split, _, score = key.rpartition(".")
+    if all(f"{split}.{end}" in found for end in ENDS):
+        return  # the stage's own
     count = images.get(split.rpartition(".")[2], 0)
     if score not in SHARES or f"{key}_std" in found or not count or abs(share * count - round(share * count)) > 1e-6:
         return  # a mean over seeds is no share of images

@@ -4,17 +4,21 @@ What goes wrong costs the stage one warning, and SECONDS at its end. A server th
 RETRY seconds, so that one which comes back while the stage runs misses nothing.
 """
 
+import hashlib
 import os
 import re
 import sqlite3
+import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from src.base import artifacts
 from src.interface import console
@@ -28,10 +32,10 @@ Job = Callable[[Any], None]  # given the client
 SECONDS = 8.0  # that the end of a stage waits for a server; for a local file, for each call
 OPENING_SECONDS = 60.0  # for a local file, whose first use builds the tables
 PACE = 2.0  # between two messages about a training that goes on
-RETRY = 15.0  # until a server that did not answer is asked again
+RETRY = 5.0  # until a server that did not answer is asked again
 _SETTINGS = {  # read when mlflow is imported; by its own defaults a server that refuses blocks a stage 245 s a call
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "6",  # seconds; a busy server takes that, and the stage does not wait
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_AGENT_HINT": "true",
@@ -52,7 +56,7 @@ class Handle:
 
 @dataclass
 class _Log:
-    """What is to be logged of one run, while nothing else is asked in between."""
+    """What is to be logged of one run, while nothing but logs is asked in between."""
 
     run: Handle
     metrics: list[Point] = field(default_factory=list)
@@ -75,6 +79,7 @@ class Sender:
         self.uri = resolved(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db", home)
         self.local = self.uri.startswith(("sqlite:", "sqlite+"))
         self.artifacts = (home / "mlartifacts").as_uri() if self.local else None  # None: the server decides
+        self.lock = lock_of(self.uri)
         self._asked = deque[Job]()
         self._changed = threading.Condition()
         self._closing = self._ended = self._warned = False
@@ -104,8 +109,9 @@ class Sender:
         with self._changed:
             if not self._thread:
                 return
-            last = self._asked[-1] if self._asked else None
-            if not isinstance(last, _Log) or last.run is not run:
+            logs = takewhile(lambda job: isinstance(job, _Log), reversed(self._asked))
+            last = next((job for job in logs if isinstance(job, _Log) and job.run is run), None)
+            if last is None:
                 last = _Log(run, waits=True)
                 self._asked.append(last)
             last.metrics += more.get("metrics", [])
@@ -146,8 +152,9 @@ class Sender:
             self._changed.notify_all()
             while not self._ended:
                 first = self._asked[0] if self._asked else None
-                left = self._sent + PACE - time.monotonic() if len(self._asked) == 1 else 0.0
-                if first and (self._closing or not getattr(first, "waits", False) or left <= 0):
+                waits = all(isinstance(job, _Log) and job.waits for job in self._asked)
+                left = self._sent + PACE - time.monotonic() if waits else 0.0
+                if first and (self._closing or left <= 0):
                     self._sent = time.monotonic()
                     return self._asked.popleft()
                 if self._closing:
@@ -189,6 +196,16 @@ def resolved(uri: str, home: Path) -> str:
     if found := re.match(r"(?:file:)?(?!/|databricks$)([^:]+)$", uri):
         return (home / found[1]).as_uri()
     return uri
+
+
+def lock_of(uri: str) -> Path:
+    """The file that all checkouts on this machine lock that send there: beside a local file, else among temporary ones.
+
+    Of a server, one for each user: where it does not reach, `find_or_make` looks again.
+    """
+    if found := re.match(r"sqlite[^:]*:///(?!:memory:|file:)([^?]+)", uri):
+        return Path(unquote(found[1]) + ".lock")
+    return Path(tempfile.gettempdir(), f"mlflow-{os.getuid()}-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock")
 
 
 def probe(uri: str) -> None:

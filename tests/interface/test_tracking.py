@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from src.interface import console, params, tracking, tracking_experiments, track
 from tools import ui
 
 ROOT = Path(__file__).parents[2]
-METRICS = {"val": {"accuracy": 0.75, "loss": 0.5}, "best_epoch": 2}
+METRICS = {"finetuned": 0.75, "val": {"accuracy": 0.75, "loss": 0.5}, "best_epoch": 2}
 CURVE = [
     {"epoch": 1, "val_accuracy": 0.5, "gradient_norm": math.nan},
     {"epoch": 2, "val_accuracy": 0.75, "gradient_norm": 1.5},
@@ -61,6 +61,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(tracking_store, "SECONDS", 60.0)  # on a busy machine; tests of the limit have one of their own
     return tmp_path / "main"
 
 
@@ -214,7 +215,9 @@ def test_epochs_go_out_while_a_stage_runs_each_with_its_own_time_and_once(
             live({"epoch": epoch, "val_accuracy": epoch / 10})
             time.sleep(0.3)
         deadline = time.monotonic() + 30
-        while not (found := [r for r in runs(f"sqlite:///{used}/mlflow.db") if r.data.metrics]):
+        while not (
+            found := [r for r in runs(f"sqlite:///{used}/mlflow.db") if r.data.metrics and "stage" in r.data.tags]
+        ):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         run.curve([{"epoch": epoch, "val_accuracy": epoch / 10} for epoch in (1, 2, 3)])  # the first, before a kill
@@ -233,33 +236,67 @@ def test_a_report_ends_its_experiment_with_all_metrics_their_intervals_and_the_p
 
     metrics = {
         "download": {"test": {"images": 200}},
-        "finetune": {"test": {"accuracy": 0.9, "loss": 0.4}},
-        "scaling_ablation": {"width": {"test": {"accuracy": 0.5, "accuracy_std": 0.1}}},
+        "baseline": {"neighbours": 0.25, "val": {"neighbours": 0.25}, "test": {"nearest_neighbours": 0.25}},
+        "finetune": {"finetuned": 0.9, "gain": 0.4, "test": {"accuracy": 0.9, "loss": 0.4}},
+        "compare_backbones": {"pico": {"pico": 0.5, "test": {"accuracy": 0.5, "low": 0.3, "high": 0.7}}},
+        "scaling_ablation": {
+            "width": {"width_accuracy": 0.5, "width": 2.0, "test": {"accuracy": 0.5, "accuracy_std": 0.1}}
+        },
     }
+    artifacts.write_json(
+        {"finetune/gain": (0.3, 0.6), "finetune/repeats/accuracy": (0.8, 0.9)}, "reports/intervals.json"
+    )
     for name in ("report.html", "curve.svg"):
         artifacts.write_text(name, f"reports/{name}")
     with tracking.stage(record("report"), config()) as run:
         run.dataset({"source": "here", "source_sha256": "0" * 64}, metrics["download"])
-        run.whole(metrics, "reports", {"predictions/test.csv": "index,actual\n0,cat\n"})
+        run.whole(metrics, "reports", {})
     [whole] = [run for run in runs(f"sqlite:///{used}/mlflow.db") if "mlflow.parentRunId" not in run.data.tags]
-    low, high = wilson_interval(180, 200)
     assert whole.info.status == "FINISHED"
     assert whole.data.metrics == {
         "download/test/images": 200,
-        "finetune/test/accuracy": 0.9,
-        "finetune/test/accuracy_low": low,
-        "finetune/test/accuracy_high": high,
+        "baseline/val/neighbours": 0.25,
+        **with_interval(("answer/neighbours", "baseline/test/nearest_neighbours"), 0.25, wilson_interval(50, 200)),
+        **with_interval(("answer/finetuned", "finetune/test/accuracy"), 0.9, wilson_interval(180, 200)),
+        **with_interval(("answer/gain", "finetune/gain"), 0.4, (0.3, 0.6)),
         "finetune/test/loss": 0.4,
+        **with_interval(("answer/pico", "compare_backbones/pico/test/accuracy"), 0.5, (0.3, 0.7)),
+        "answer/width_accuracy": 0.5,
+        "scaling_ablation/width/width": 2.0,
         "scaling_ablation/width/test/accuracy": 0.5,  # a mean over seeds is no share of images
         "scaling_ablation/width/test/accuracy_std": 0.1,
     }
     [inputs] = whole.inputs.dataset_inputs
     assert (inputs.dataset.name, len(inputs.dataset.digest)) == ("cifar10", 12)
     client = MlflowClient(f"sqlite:///{used}/mlflow.db")
-    listed = {
-        file.path for folder in ("reports", "predictions") for file in client.list_artifacts(whole.info.run_id, folder)
+    listed = {file.path for file in client.list_artifacts(whole.info.run_id, "reports")}
+    assert listed == {"reports/report.html", "reports/curve.svg", "reports/intervals.json"}
+
+
+def with_interval(names: Iterable[str], value: float, bounds: tuple[float, float]) -> dict[str, float]:
+    return {f"{name}{end}": x for name in names for end, x in zip(("", "_low", "_high"), (value, *bounds), strict=True)}
+
+
+def test_an_experiment_has_the_curves_of_its_stages_those_that_dvc_restored_too_each_point_once(used: Path) -> None:
+    from mlflow import MlflowClient
+
+    with tracking.stage(record("finetune"), config()) as run:
+        live = run.live()
+        for row in CURVE:
+            live(row)
+        live({"seed": 1, "epoch": 1, "val_accuracy": 0.1})
+    with tracking.stage(record("report"), config()) as run:
+        run.whole({}, "reports", {"train_frozen": CURVE, "finetune": CURVE})
+    [whole] = [run for run in runs(f"sqlite:///{used}/mlflow.db") if "mlflow.parentRunId" not in run.data.tags]
+    client = MlflowClient(f"sqlite:///{used}/mlflow.db")
+    for stage in ("train_frozen", "finetune"):
+        points = client.get_metric_history(whole.info.run_id, f"{stage}/epoch/val_accuracy")
+        assert [(point.step, point.value) for point in points] == [(1, 0.5), (2, 0.75)]
+    assert whole.data.metrics.keys() == {
+        f"{stage}/epoch/{score}"
+        for stage in ("train_frozen", "finetune")
+        for score in ("val_accuracy", "gradient_norm")
     }
-    assert listed == {"reports/report.html", "reports/curve.svg", "predictions/test.csv"}
 
 
 def test_a_stage_has_the_splits_that_it_was_given_as_inputs_with_their_digests(used: Path) -> None:
@@ -313,7 +350,7 @@ def test_what_a_process_that_is_no_more_left_open_is_closed_by_the_next_start(
             patch.setenv("DVC_EXP_NAME", name)
             with tracking.stage(record(stage), config()):
                 pass
-            gone["host"] = "another machine"
+            gone |= {"host": "another machine", "owner": "999999998 1"}
     with tracking.stage(record("baseline"), config()):
         pass
     status = {run.info.run_name: run.info.status for run in runs(uri)}
@@ -349,7 +386,7 @@ def test_what_a_kill_left_running_is_closed_by_the_next_start_and_what_runs_is_n
     assert found["killed"].data.tags["ended_in"] == "finetune"
     monkeypatch.setenv("DVC_EXP_NAME", "killed")
     with tracking.stage(record("report"), config()) as run:
-        run.whole({}, str(used / "nothing"), {})
+        run.whole({}, "reports", {})
     again = {run.info.run_name: run for run in runs(uri)}
     assert again["killed"].info.run_id == found["killed"].info.run_id
     assert again["killed"].info.status == "FINISHED"
@@ -369,8 +406,8 @@ def test_an_experiment_that_replaced_another_of_its_name_has_a_run_of_its_own(
     monkeypatch.setenv("DVC_EXP_NAME", "hot")
     (used / "changed.yaml").write_text((ROOT / "params.yaml").read_text().replace("seed: 0 ", "seed: 1 "))
     for path in (ROOT / "params.yaml", ROOT / "params.yaml", used / "changed.yaml"):
-        with tracking.stage(record("baseline"), params.load(path)):
-            pass
+        with tracking.stage(record("report"), params.load(path)) as run:
+            run.whole({}, "reports", {})
     top = [run for run in runs(f"sqlite:///{used}/mlflow.db") if "mlflow.parentRunId" not in run.data.tags]
     assert {(run.info.run_name, run.data.params["seed"]) for run in top} == {("hot (replaced)", "0"), ("hot", "1")}
 
@@ -396,6 +433,98 @@ def test_the_note_of_an_experiment_has_the_command_that_makes_its_values(
     Path("params.yaml").write_bytes(content)
     apply_overrides(Path("params.yaml"), shlex.split(line)[6::2])
     assert params.load("params.yaml") == changed
+
+
+def test_two_checkouts_that_run_experiments_of_one_name_at_once_have_a_run_each(
+    used: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "hot")
+    (used / "changed.yaml").write_text((ROOT / "params.yaml").read_text().replace("seed: 0 ", "seed: 1 "))
+    paths = [ROOT / "params.yaml", used / "changed.yaml"]
+    for stage in ("baseline", "tune_head"):
+        for path in paths:
+            with tracking.stage(record(stage), params.load(path)):
+                pass
+    found = runs(f"sqlite:///{used}/mlflow.db")
+    top = {run.data.params["seed"]: run for run in found if "mlflow.parentRunId" not in run.data.tags}
+    assert {seed: run.info.run_name for seed, run in top.items()} == {"0": "hot", "1": "hot"}
+    parents = sorted(run.data.tags["mlflow.parentRunId"] for run in found if "stage" in run.data.tags)
+    assert parents == sorted(2 * [run.info.run_id for run in top.values()])
+
+
+def test_processes_that_begin_an_experiment_together_share_its_run(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each looks whether there is a run before any of them makes one, as far as the lock lets them."""
+    from mlflow import MlflowClient
+
+    uri, of = f"sqlite:///{used}/mlflow.db", tracking_experiments.described(config())
+    group = tracking_experiments.open_group(MlflowClient(uri), of.group, None)
+    looked, keyed = threading.Barrier(3), tracking_experiments.keyed
+
+    def slowly_keyed(*looked_for: Any) -> list[Any]:
+        found = keyed(*looked_for)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            looked.wait(0.3)
+        return found
+
+    monkeypatch.setattr(tracking_experiments, "keyed", slowly_keyed)
+    made: list[str] = []
+
+    def begin() -> None:
+        made.append(tracking_experiments.find_or_make(MlflowClient(uri), tracking_store.Sender(), group, of, 0))
+
+    together = [threading.Thread(target=begin) for _ in range(3)]
+    for thread in together:
+        thread.start()
+    for thread in together:
+        thread.join()
+    assert len(made) == 3
+    assert len(set(made)) == len(runs(uri)) == 1
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    {
+        "sqlite:////shared/team.db": "/shared/team.db.lock",
+        "sqlite:////shared/team.db?timeout=3": "/shared/team.db.lock",
+        "sqlite+pysqlite:////shared/what%3F/team.db": "/shared/what?/team.db.lock",
+    }.items(),
+)
+def test_checkouts_that_share_a_file_lock_one_beside_it(uri: str, expected: str) -> None:
+    assert str(tracking_store.lock_of(uri)) == expected
+
+
+def test_checkouts_that_share_a_server_lock_one_file_and_not_that_of_another_server() -> None:
+    first, again, other = (tracking_store.lock_of(f"http://127.0.0.1:{port}") for port in (5000, 5000, 5001))
+    assert first == again != other
+    assert first.is_absolute()
+
+
+def test_a_stage_that_dvc_went_on_after_has_finished_though_mlflow_was_not_told(
+    used: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = {"host": socket.gethostname(), "owner": "999999999 1"}
+    for name in ("ours", "another"):
+        monkeypatch.setenv("DVC_EXP_NAME", name)
+        with monkeypatch.context() as patch:
+            patch.setattr(tracking_experiments, "own_tags", lambda: gone)
+            patch.setattr(tracking.Run, "_close", lambda self, run, status: None)
+            if name == "another":  # whose dvc was killed
+                patch.setattr(tracking_experiments, "_owner", lambda process: gone)
+            with tracking.stage(record("tune_head"), config()) as run:
+                run.trial("trial", 0, {}, {})
+    monkeypatch.setenv("DVC_EXP_NAME", "ours")
+    with tracking.stage(record("finetune"), config()):
+        pass
+    status = {run.info.run_name: run.info.status for run in runs(f"sqlite:///{used}/mlflow.db")}
+    assert status == {
+        "ours": "RUNNING",
+        "tune_head ours": "FINISHED",
+        "tune_head ours trial 00": "FINISHED",
+        "finetune ours": "FINISHED",
+        "another": "KILLED",
+        "tune_head another": "KILLED",
+        "tune_head another trial 00": "KILLED",
+    }
 
 
 def test_equal_params_have_one_hash_and_others_another(used: Path) -> None:
@@ -677,7 +806,7 @@ def test_a_stage_makes_few_calls(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     with tracking.stage(record("finetune"), config()) as run:
         work(run, trials=5)
     assert 100 < len(tracking_names.settings(config())) <= 200  # MLflow's client sends them by the hundred
-    experiment, stage, trial = 5 + 2, 4, 3  # two for more than a hundred values
+    experiment, stage, trial = 5 + 2, 4 + 1, 3  # two for more than a hundred values, one for its curve there
     assert server.requests == experiment + stage + 5 * trial
 
 
@@ -698,6 +827,7 @@ def restored(metrics: dict[str, Any], page: str) -> str:
     apply_overrides(Path("params.yaml"), ["lr=0.5"])
     for name, values in metrics.items():
         artifacts.write_json(values, f"metrics/{name}.json")
+    artifacts.write_text("epoch,val_accuracy,gradient_norm\n1,0.5,\n2,0.75,1.5\n", "plots/finetune/curves.csv")
     record = json.dumps({"facts": {"source": "the net", "source_sha256": None}})
     digests = {}
     for name, text in {"data/runs/download.json": record, "report.html": page}.items():
@@ -719,18 +849,24 @@ def test_an_experiment_that_dvc_restored_whole_gets_a_row_as_if_it_had_run_once(
 
     uri, metrics = f"sqlite:///{used}/mlflow.db", {"download": {"test": {"images": 200}}, "finetune": METRICS}
     baseline = restored({**metrics, "scaling_ablation/width": METRICS}, "<p>a page")
-    (link,) = [link for link in ui.mirrored(uri) if link.startswith("cifar10: ")]
-    assert ui.mirrored(uri)
+    links = ui.mirrored(uri)
+    assert ui.mirrored(uri) == links
     [run] = runs(uri)
     assert (run.info.run_name, run.info.status) == ("again", "FINISHED")
     assert run.data.tags["dvc_exp_baseline_rev"] == baseline
     assert run.data.params["lr"] == "0.5"
     assert run.data.metrics["scaling_ablation/width/val/accuracy"] == run.data.metrics["finetune/val/accuracy"] == 0.75
     assert [each.dataset.name for each in run.inputs.dataset_inputs] == ["cifar10"]
+    points = MlflowClient(uri).get_metric_history(run.info.run_id, "finetune/epoch/val_accuracy")
+    assert [(point.step, point.value) for point in points] == [(1, 0.5), (2, 0.75)]
     listed = MlflowClient(uri).list_artifacts(run.info.run_id, "reports")
     assert [file.path for file in listed] == ["reports/report.html"]
-    number = run.info.experiment_id
-    assert link == f"cifar10: {{page}}/#/experiments/{number}/runs?workflowType=machine_learning"
+    page = f"{{page}}/#/experiments/{run.info.experiment_id}/runs?workflowType=machine_learning"
+    assert links == [f"cifar10: {page}", f"cifar10, with answers: {page}&viewStateShareKey=answers"]
+    view = MlflowClient(uri).get_experiment(run.info.experiment_id).tags["mlflow.sharedViewState.answers"]
+    assert json.loads(view) == {
+        "selectedColumns": ["attributes.`Duration`", "params.`lr`", "metrics.`answer/finetuned`"]
+    }
 
 
 def test_an_experiment_that_ran_is_not_mirrored(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,6 +235,13 @@ def test_two_experiments_have_one_complete_mlflow_run_each(sample: Repository, g
     assert rates[0] != rates[1] == "0.001"
     accuracies = [found[name].data.metrics["finetune/test/accuracy"] for name in ("sample", "gentle")]
     assert accuracies[0] == metrics(sample, "finetune")["test"]["accuracy"] != accuracies[1]
+    for run in found.values():  # gentle's frozen backbone is restored
+        own = run.data.metrics
+        assert {"train_frozen/epoch/val_accuracy", "finetune/epoch/val_accuracy"} <= own.keys()
+        assert own["answer/finetuned"] == own["finetune/test/accuracy"]
+        for score in ("answer/frozen", "answer/finetuned", "answer/gain", "finetune/gain"):
+            assert own[f"{score}_low"] <= own[score] <= own[f"{score}_high"]
+        assert own["answer/gain"] == pytest.approx(own["answer/finetuned"] - own["answer/frozen"])
 
 
 def test_stages_trials_arms_and_seeds_are_nested_below_the_mlflow_run_of_their_experiment(
@@ -281,6 +288,6 @@ def test_the_page_its_figures_and_the_predictions_are_artifacts_of_an_experiment
     folder = Path(unquote(urlsplit(tracked(sample)["sample"].info.artifact_uri).path))
     assert (folder / "reports/report.html").read_bytes() == (sample.folder / "reports/report.html").read_bytes()
     assert {path.name for path in folder.glob("reports/*.svg")} == {p.name for p in sample.folder.glob("reports/*.svg")}
-    table = pd.read_csv(folder / "predictions/test.csv")
+    table = pd.read_csv(folder / "reports/predictions.csv")
     score = metrics(sample, "finetune")["test"]["accuracy"]
     assert (table.actual == table.finetuned).mean() == score
