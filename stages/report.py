@@ -12,7 +12,7 @@ from src.evidence import answers, examples
 from src.interface import console, params, tracking
 from src.interface.params import Params
 from src.report import assessed as assessed_results
-from src.report import bounds, contents, pages, provenance
+from src.report import audit_results, bounds, contents, pages, provenance
 from src.report import compared as compared_results
 from src.report.assessed import AssessedResults
 from src.report.pictures import Images
@@ -24,7 +24,7 @@ def every_setting(cfg: Params) -> dict[str, Any]:
     return (
         {"seed": cfg.seed, "lr": cfg.lr, "deterministic": cfg.deterministic, "class_weights": cfg.class_weights}
         | {"dataset": cfg.dataset, "backbone": cfg.backbone, "augment": cfg.augment}
-        | {"features": cfg.features, "inference": cfg.inference}
+        | {"features": cfg.features, "inference": cfg.inference, "audit": cfg.audit}
         | {"baseline": cfg.baseline, "comparison": cfg.comparison, "compared_backbones": cfg.compared_backbones}
         | {"tune_head": cfg.tune_head, "train_frozen": cfg.train_frozen}
         | {"finetune": cfg.finetune, "scaling": cfg.scaling, "scaling_search": cfg.scaling_search}
@@ -81,6 +81,13 @@ def main() -> None:
             seeds="plots/evidence/seeds.csv",
             options="plots/evidence/options.csv",
         )
+        audit = audit_results.read(
+            metrics="metrics/audit.json",
+            run="data/runs/audit.json",
+            copies="plots/audit/near_copies.csv",
+            labels="plots/audit/doubtful_labels.csv",
+            thumbnails="data/audit/thumbnails.pt",
+        )
         predictions = answers.joined(
             artifacts.load("data/predictions/baseline.pt"),
             artifacts.load("data/predictions/train_frozen.pt"),
@@ -95,6 +102,7 @@ def main() -> None:
                 "train_frozen": artifacts.read_json("metrics/train_frozen.json"),
                 "finetune": artifacts.read_json("metrics/finetune.json"),
                 "evidence": assessed.metrics,
+                "audit": audit.metrics,
                 **compared.stage_metrics,
                 **scaling.stage_metrics,
             },
@@ -108,6 +116,7 @@ def main() -> None:
                 "average_flips": stage_records.read("data/runs/average_flips.json"),
                 "evidence": stage_records.read("data/runs/evidence.json"),
                 "explain": stage_records.read("data/runs/explain.json"),
+                "audit": audit.run,
                 **compared.stage_runs,
                 **scaling.stage_runs,
             },
@@ -122,6 +131,7 @@ def main() -> None:
             compared=compared,
             assessed=assessed,
             images=images_of(predictions, assessed),
+            audit=audit,
         )
         provenance.require_same_settings(study.records, noted.sections)
         noted.settle()

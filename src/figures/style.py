@@ -4,7 +4,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypedDict
 
 import matplotlib
 import numpy as np
@@ -58,7 +58,14 @@ def svg(figure: Figure) -> str:
     return text.getvalue().replace("'DejaVu Sans'", READERS_FONT)
 
 
-def both(draw: Callable[..., str]) -> dict[str, str]:
+class Drawings(TypedDict):
+    """The same figure for the page's column of text and for a telephone's."""
+
+    svg: str
+    narrow: str
+
+
+def both(draw: Callable[..., str]) -> Drawings:
     """A figure as `svg` and, drawn again for a telephone, as `narrow`; `draw` takes its width in inches."""
     return {"svg": draw(width=WIDTH), "narrow": draw(width=NARROW)}
 

@@ -100,11 +100,16 @@ class Comparison:
     neighbours: Count
 
     def __post_init__(self) -> None:
-        if list(self.penalties) != sorted(self.penalties, reverse=True):
-            raise ValueError(
-                f"comparison.penalties: {list(self.penalties)} is no path; allowed: from the strongest, which comes "
-                "first, to the weakest"
-            )
+        _check_path("comparison.penalties", self.penalties)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    folds: Annotated[int, Range(2, 100)]
+    penalties: tuple[Factor, ...]
+
+    def __post_init__(self) -> None:
+        _check_path("audit.penalties", self.penalties)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,6 +267,7 @@ class Params:
     features: Features
     inference: Inference
     baseline: Baseline
+    audit: Audit
     comparison: Comparison
     compared_backbones: dict[KEY, Backbone]
     tune_head: TuneHead
@@ -277,6 +283,14 @@ class Params:
     def __post_init__(self) -> None:
         for key, arm in self.scaling_arms.items():
             _check_arm(key, arm)
+
+
+def _check_path(key: str, penalties: tuple[float, ...]) -> None:
+    """Raises ValueError: not from the strongest to the weakest, as a path of fits goes."""
+    if list(penalties) != sorted(penalties, reverse=True):
+        raise ValueError(
+            f"{key}: {list(penalties)} is no path; allowed: from the strongest, which comes first, to the weakest"
+        )
 
 
 def _check_arm(key: str, arm: Arm) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 from src.evidence import answers, questions
 from src.report import (
     answer,
+    audit,
     backbones,
     certainty,
     cost,
@@ -48,6 +49,7 @@ def report(study: Study) -> Page:
             mistakes(study),
             _sure(study, accuracies, commonest, chance),
             provenance.data(study),
+            audit.chapter(study),
             *([backbones.chapter(study)] if study.compared.keys else []),
             cost.chapter(study, accuracies),
             *([scaling.ablation(study)] if study.scaling.arms else []),

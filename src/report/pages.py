@@ -20,7 +20,7 @@ from src.base import artifacts
 class Figure:
     """A drawing: `name` is its file's stem, `svg` its text, `alt` what a reader who cannot see it gets.
 
-    `narrow` is the same drawn for a telephone, where it was.
+    `narrow` is the same drawn for a telephone, where it was. `photographs` keep their colours on a dark page.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Figure:
     alt: str
     caption: str
     narrow: str = ""
+    photographs: bool = False
 
     @property
     def uri(self) -> str:

@@ -13,6 +13,7 @@ from src.evidence import answers, comparisons, optimisation
 from src.evidence.answers import Answers
 from src.evidence.optimisation import Optimisation
 from src.report.assessed import AssessedResults
+from src.report.audit_results import AuditResults
 from src.report.compared import ComparisonResults
 from src.report.pictures import Images
 
@@ -82,6 +83,7 @@ class Study:
         compared: what the comparison of backbones left.
         assessed: what the stage evidence left.
         images: what there is to show.
+        audit: what the audit of images and labels left.
     """
 
     settings: Mapping[str, Any]
@@ -98,6 +100,7 @@ class Study:
     compared: ComparisonResults
     assessed: AssessedResults
     images: Images
+    audit: AuditResults
 
     @cached_property
     def optimisations(self) -> Mapping[str, Optimisation]:

@@ -16,11 +16,12 @@ import torch
 from src.base.stage_records import StageRecord
 from src.evidence import answers, assessment, comparisons, intervals, options, questions
 from src.figures import calibration as calibration_figures
-from src.figures import cost, head_search, transfer
+from src.figures import cost, head_search, thumbnails, transfer
 from src.figures import scaling as scaling_figures
 from src.interface import params
 from src.report import numbers
 from src.report.assessed import AssessedResults
+from src.report.audit_results import AuditResults
 from src.report.compared import ComparisonResults
 from src.report.study import ScalingResults, Study
 from src.training import metrics
@@ -250,6 +251,32 @@ def comparison(shares, *, images=400, pretraining="ImageNet-1k", seed=0, **facts
     return ComparisonResults(metrics=found, runs=runs, right=right)
 
 
+def audited(classes=NAMES, *, pairs=3, doubtful=4, side=8, unjudged=0):
+    """What an audit left: test image i has a near copy in train, and is doubtful, for the first few i."""
+    names, numbers = np.array(classes, dtype=object), np.arange(max(pairs, doubtful))
+    copies = pd.DataFrame({"first_split": "train", "first_index": numbers[:pairs] * 2})
+    copies = copies.assign(first_label=names[0], second_split="test", second_index=numbers[:pairs])
+    copies = copies.assign(second_label=names[-1], cosine=0.9, likeness=np.linspace(0.99, 0.8, pairs))
+    labels = pd.DataFrame({"split": "test", "index": numbers[:doubtful], "label": names[0]})
+    labels = labels.assign(suggested=names[1], label_share=0.01, suggested_share=0.9)
+    images = torch.arange(256, dtype=torch.uint8)[: 3 * side].view(3, 1, side).expand(3, side, side)
+    found = {"pairs": pairs, "penalty": 0.01, "probe_accuracy": 0.7, "train": {"within": 0, "doubtful": 0}}
+    found |= {"val": {"in_train": 0, "within": 0, "doubtful": 0}}
+    found |= {"test": {"in_train": pairs, "in_val": 0, "within": 0, "doubtful": doubtful}}
+    return AuditResults(
+        metrics=found,
+        run=record("audit", 5.0, judged=sum(SIZES.values()) - unjudged, unconverged=[], **MACHINE),
+        copies=copies,
+        labels=labels,
+        thumbnails={
+            "pairs": images.expand(pairs, 2, 3, side, side),
+            "pair_rows": torch.arange(pairs),
+            "labels": images.expand(doubtful, 3, side, side),
+            "label_rows": torch.arange(doubtful),
+        },
+    )
+
+
 def compared_entries(compared):
     """As params.yaml has them."""
     return {
@@ -261,11 +288,21 @@ def compared_entries(compared):
 
 
 def study(
-    classes=NAMES, shares=METHODS, sizes=SIZES, *, train_test=0, epochs=10, trials=20, scaled=None, compared=None, **own
+    classes=NAMES,
+    shares=METHODS,
+    sizes=SIZES,
+    *,
+    train_test=0,
+    epochs=10,
+    trials=20,
+    scaled=None,
+    compared=None,
+    audit=None,
+    **own,
 ):
-    """`scaled` and `compared` are what these studies left; `own` are sections of settings in place of params.yaml's."""
+    """`scaled`, `compared`, `audit`: what these stages left; `own`: sections of settings in place of params.yaml's."""
     files, scaled = predictions(classes, shares, sizes), scaled or scaling()
-    compared = compared or comparison({})
+    compared, audit = compared or comparison({}), audit or audited(classes, pairs=min(3, sizes["test"] - 1), doubtful=2)
     families = {
         "scaling_arms": dict.fromkeys(scaled.arms, params.Arm()),
         "compared_backbones": compared_entries(compared),
@@ -291,10 +328,11 @@ def study(
             "tune_head": {"val": {"accuracy": 0.7, "loss": 1.0}, "best_trial": best, "trials": trials},
             "train_frozen": scores | {"best_epoch": epochs},
             "finetune": scores | {"best_epoch": max(1, epochs - 2)},
+            "audit": audit.metrics,
             **compared.stage_metrics,
             **scaled.stage_metrics,
         },
-        records=records() | compared.stage_runs | scaled.stage_runs,
+        records=records() | {"audit": audit.run} | compared.stage_runs | scaled.stage_runs,
         answers=found,
         best_head={"classifier": "deep", "dropout": 0.3, "learning_rate": 0.001, "optimizer": "adamw"},
         frozen_curve=curve(2 * epochs, 0.72, backbone=False),
@@ -306,6 +344,7 @@ def study(
         compared=compared,
         assessed=assessed(tuple(classes), tuple(shares.items()), tuple(sizes.items())),
         images=images_of(files, classes, sizes),
+        audit=audit,
     )
 
 
@@ -349,7 +388,7 @@ def _single(file):
 def undrawn() -> Iterator[None]:
     """Figures are blank, for who reads words and tables alone: to draw those of a page takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (transfer, scaling_figures, head_search, calibration_figures, cost):
+        for module in (transfer, scaling_figures, head_search, calibration_figures, cost, thumbnails):
             for name, function in vars(module).items():
                 if isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_"):
                     patch.setattr(module, name, lambda *_, **__: "<svg/>")

@@ -21,7 +21,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-LIBRARIES = ("torch._dynamo", "torchvision", "mlflow", "matplotlib.figure", "pandas", "sklearn.datasets", "optuna")
+LIBRARIES = (
+    "torch._dynamo",
+    "torchvision",
+    "mlflow",
+    "matplotlib.figure",
+    "pandas",
+    "sklearn.datasets",
+    "optuna",
+    "cleanlab.filter",
+)
 # Read while mlflow is imported.
 SILENT = {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "CRITICAL"}
 LIMIT = 1 << 20  # bytes of a request

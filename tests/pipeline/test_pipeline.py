@@ -29,12 +29,13 @@ ONLY_IN = {
         f"src/figures/{name}.py"
         for name in (
             *("backbones", "calibration", "cost", "experiments", "head_search", "labels", "rate"),
-            *("scaling", "style", "transfer"),
+            *("scaling", "style", "thumbnails", "transfer"),
         )
     },
     "yaml": {"src/interface/checking.py", "stages/given.py"},
     "optuna": {"src/transfer/head_search.py"},
     "sklearn": {"src/data/datasets.py"},
+    "cleanlab": {"src/evidence/doubtful_labels.py"},
     "tqdm": {"src/interface/console.py"},
     "jinja2": {"src/report/pages.py"},
     "thop": {"src/models/cost.py"},

@@ -16,7 +16,7 @@ ABLATION = " ".join(f"scaling_ablation@{arm}" for arm in ARMS)
 SCALING = f"scaling_search {ABLATION}"
 COMPARISON = " ".join(f"compare_backbones@{entry}" for entry in ENTRIES)
 TUNED = "finetune average_flips explain"
-ALL = f"download extract_features baseline {COMPARISON} tune_head train_frozen {TUNED} evidence {SCALING} report"
+ALL = f"download extract_features baseline audit {COMPARISON} tune_head train_frozen {TUNED} evidence {SCALING} report"
 ON_FEATURES = "baseline tune_head train_frozen"
 FROZEN = f"extract_features {COMPARISON}"
 FROM_WEIGHTS = f"{FROZEN} {TUNED}"
@@ -26,6 +26,7 @@ TRAINING = f"tune_head train_frozen {FROM_IMAGES}"
 TRANSFER = f"extract_features {ON_FEATURES} {TUNED}"
 STATISTICS = "evidence report"
 COMPUTING = f"{TRANSFER} {COMPARISON} {SCALING}"
+ON_DEVICE = f"audit {COMPUTING}"
 
 # An edit that leaves a stage's outputs as they were (a comment) reruns these, and nothing further down but the report,
 # which shows how long they took.
@@ -55,7 +56,7 @@ AFTER_EDITING = {
     "src/models/cost.py": f"{COMPARISON} {SCALING}",
     "src/scaling/matching.py": ABLATION,
     "src/data/datasets.py": "download",
-    "src/base/devices.py": COMPUTING,
+    "src/base/devices.py": ON_DEVICE,
     "src/base/distributed.py": COMPUTING,
     "src/data/downloads.py": "download",
     "src/models/efficientnet.py": ON_IMAGES,
@@ -66,7 +67,7 @@ AFTER_EDITING = {
     "src/transfer/feature_batches.py": ON_FEATURES,
     "src/transfer/features.py": FROZEN,
     "src/transfer/neighbours.py": f"baseline {COMPARISON}",
-    "src/transfer/probe.py": COMPARISON,
+    "src/transfer/probe.py": f"audit {COMPARISON}",
     "src/transfer/comparing.py": COMPARISON,
     "src/figures/style.py": "report",
     "src/figures/labels.py": "report",
@@ -114,7 +115,7 @@ AFTER_EDITING = {
     "src/base/proportions.py": f"{COMPARISON} scaling_search {STATISTICS}",
     "src/report/provenance.py": "report",
     "src/base/ranks.py": ALL,
-    "src/base/randomness.py": COMPUTING,
+    "src/base/randomness.py": ON_DEVICE,
     "src/training/rate_finding.py": SCALING,
     "src/scaling/rates.py": SCALING,
     "src/figures/rate.py": "",
@@ -173,6 +174,16 @@ AFTER_EDITING = {
     "src/report/flips.py": "",
     "src/report/revisions.py": "",
     "src/report/sides.py": "",
+    "src/evidence/audited.py": "report",
+    "src/evidence/copied.py": "audit report",
+    "src/evidence/auditing.py": "audit",
+    "src/evidence/doubtful_labels.py": "audit",
+    "src/evidence/folds.py": "audit",
+    "src/evidence/likeness.py": "audit",
+    "src/evidence/near_copies.py": "audit",
+    "src/figures/thumbnails.py": "report",
+    "src/report/audit.py": "report",
+    "src/report/audit_results.py": "report",
     "src/training/steps.py": TRAINING,
     "src/training/fitting.py": TRAINING,
     "src/report/training.py": "report",
