@@ -12,7 +12,7 @@ from src.interface import console
 from src.interface.params import OWN_ARMS, Params
 
 BATCH = 8  # images in a measured step
-STAGES = 12  # and one for each arm
+STAGES = 13  # and one for each arm
 CLASSES = 10  # nobody has counted them yet, and they hardly matter
 SMALL_BATCH = 64  # the same for small images, of which 8 keep no processor busy
 HOUR = 3600.0

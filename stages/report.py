@@ -12,7 +12,7 @@ from src.evidence import answers, examples
 from src.interface import console, params, tracking
 from src.interface.params import Params
 from src.report import assessed as assessed_results
-from src.report import audit_results, bounds, contents, pages, provenance
+from src.report import audit_results, bounds, contents, data_efficiency_results, pages, provenance
 from src.report import compared as compared_results
 from src.report.assessed import AssessedResults
 from src.report.pictures import Images
@@ -25,6 +25,7 @@ def every_setting(cfg: Params) -> dict[str, Any]:
         {"seed": cfg.seed, "lr": cfg.lr, "deterministic": cfg.deterministic, "class_weights": cfg.class_weights}
         | {"dataset": cfg.dataset, "backbone": cfg.backbone, "augment": cfg.augment}
         | {"features": cfg.features, "inference": cfg.inference, "audit": cfg.audit}
+        | {"data_efficiency": cfg.data_efficiency}
         | {"baseline": cfg.baseline, "comparison": cfg.comparison, "compared_backbones": cfg.compared_backbones}
         | {"tune_head": cfg.tune_head, "train_frozen": cfg.train_frozen}
         | {"finetune": cfg.finetune, "scaling": cfg.scaling, "scaling_search": cfg.scaling_search}
@@ -88,6 +89,12 @@ def main() -> None:
             labels="plots/audit/doubtful_labels.csv",
             thumbnails="data/audit/thumbnails.pt",
         )
+        data_efficiency = data_efficiency_results.read(
+            metrics="metrics/data_efficiency.json",
+            run="data/runs/data_efficiency.json",
+            probes="plots/data_efficiency/probes.csv",
+            rungs="plots/data_efficiency/rungs.csv",
+        )
         predictions = answers.joined(
             artifacts.load("data/predictions/baseline.pt"),
             artifacts.load("data/predictions/train_frozen.pt"),
@@ -103,6 +110,7 @@ def main() -> None:
                 "finetune": artifacts.read_json("metrics/finetune.json"),
                 "evidence": assessed.metrics,
                 "audit": audit.metrics,
+                "data_efficiency": data_efficiency.metrics,
                 **compared.stage_metrics,
                 **scaling.stage_metrics,
             },
@@ -117,6 +125,7 @@ def main() -> None:
                 "evidence": stage_records.read("data/runs/evidence.json"),
                 "explain": stage_records.read("data/runs/explain.json"),
                 "audit": audit.run,
+                "data_efficiency": data_efficiency.run,
                 **compared.stage_runs,
                 **scaling.stage_runs,
             },
@@ -132,6 +141,7 @@ def main() -> None:
             assessed=assessed,
             images=images_of(predictions, assessed),
             audit=audit,
+            data_efficiency=data_efficiency,
         )
         provenance.require_same_settings(study.records, noted.sections)
         noted.settle()

@@ -113,6 +113,16 @@ class Audit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataEfficiency:
+    images_per_class: tuple[Count, ...]
+    draws: Annotated[int, Range(1, 1000)]
+    penalties: tuple[Factor, ...]
+
+    def __post_init__(self) -> None:
+        _check_path("data_efficiency.penalties", self.penalties)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RateFactor:
     adam: Factor
     adamw: Factor
@@ -268,6 +278,7 @@ class Params:
     inference: Inference
     baseline: Baseline
     audit: Audit
+    data_efficiency: DataEfficiency
     comparison: Comparison
     compared_backbones: dict[KEY, Backbone]
     tune_head: TuneHead

@@ -15,6 +15,7 @@ from src.evidence.optimisation import Optimisation
 from src.report.assessed import AssessedResults
 from src.report.audit_results import AuditResults
 from src.report.compared import ComparisonResults
+from src.report.data_efficiency_results import DataEfficiencyResults
 from src.report.pictures import Images
 
 Json = Mapping[str, Any]
@@ -84,6 +85,7 @@ class Study:
         assessed: what the stage evidence left.
         images: what there is to show.
         audit: what the audit of images and labels left.
+        data_efficiency: what the probes by number of images left.
     """
 
     settings: Mapping[str, Any]
@@ -101,6 +103,7 @@ class Study:
     assessed: AssessedResults
     images: Images
     audit: AuditResults
+    data_efficiency: DataEfficiencyResults
 
     @cached_property
     def optimisations(self) -> Mapping[str, Optimisation]:

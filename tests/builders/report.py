@@ -17,12 +17,14 @@ from src.base.stage_records import StageRecord
 from src.evidence import answers, assessment, comparisons, intervals, options, questions
 from src.figures import calibration as calibration_figures
 from src.figures import cost, head_search, thumbnails, transfer
+from src.figures import data_efficiency as data_efficiency_figures
 from src.figures import scaling as scaling_figures
 from src.interface import params
 from src.report import numbers
 from src.report.assessed import AssessedResults
 from src.report.audit_results import AuditResults
 from src.report.compared import ComparisonResults
+from src.report.data_efficiency_results import DataEfficiencyResults
 from src.report.study import ScalingResults, Study
 from src.training import metrics
 from src.transfer import halving
@@ -277,6 +279,28 @@ def audited(classes=NAMES, *, pairs=3, doubtful=4, side=8, unjudged=0):
     )
 
 
+def by_images(errors=(0.66, 0.49, 0.37, 0.3, 0.26), *, images=(10, 30, 100, 300, 1200), draws=3, classes=10):
+    """What probes by number of images left: `errors` on test, all draws a little apart but the last rung's one."""
+    probes, rungs = [], []
+    for place, (count, error) in enumerate(zip(images, errors, strict=True)):
+        last = place == len(images) - 1
+        shifts = [0.0] if last else np.linspace(-0.01, 0.01, draws) * (0 < error < 1)
+        own = {"per_class": count / classes, "images": count}
+        for draw, shift in enumerate(shifts):
+            scored = {"penalty": 0.1, "val_accuracy": 0.7, "test_accuracy": 1 - error + shift, "converged": 1}
+            probes.append(own | {"draw": draw} | scored)
+        interval = {"low": max(0.0, 0.98 - error), "high": min(1.0, 1.02 - error), "spread": 0.01}
+        rungs.append(own | {"draws": len(shifts), "accuracy": 1 - error} | interval)
+    most = {name: rungs[-1][name] for name in ("accuracy", "low", "high")}
+    fewest = {name: rungs[0][name] for name in ("images", "accuracy", "low", "high")}
+    return DataEfficiencyResults(
+        metrics={"penalty": 0.1, "val": {"accuracy": 0.7}, "test": most, "fewest": fewest},
+        run=record("data_efficiency", 6.0, unconverged=0, **MACHINE),
+        probes=pd.DataFrame(probes),
+        rungs=pd.DataFrame(rungs),
+    )
+
+
 def compared_entries(compared):
     """As params.yaml has them."""
     return {
@@ -298,11 +322,13 @@ def study(
     scaled=None,
     compared=None,
     audit=None,
+    few=None,
     **own,
 ):
-    """`scaled`, `compared`, `audit`: what these stages left; `own`: sections of settings in place of params.yaml's."""
+    """`scaled`, `compared`, `audit`, `few`: what these stages left; `own`: sections of settings, not params.yaml's."""
     files, scaled = predictions(classes, shares, sizes), scaled or scaling()
     compared, audit = compared or comparison({}), audit or audited(classes, pairs=min(3, sizes["test"] - 1), doubtful=2)
+    few = few or by_images(classes=len(classes))
     families = {
         "scaling_arms": dict.fromkeys(scaled.arms, params.Arm()),
         "compared_backbones": compared_entries(compared),
@@ -329,10 +355,11 @@ def study(
             "train_frozen": scores | {"best_epoch": epochs},
             "finetune": scores | {"best_epoch": max(1, epochs - 2)},
             "audit": audit.metrics,
+            "data_efficiency": few.metrics,
             **compared.stage_metrics,
             **scaled.stage_metrics,
         },
-        records=records() | {"audit": audit.run} | compared.stage_runs | scaled.stage_runs,
+        records=records() | {"audit": audit.run, "data_efficiency": few.run} | compared.stage_runs | scaled.stage_runs,
         answers=found,
         best_head={"classifier": "deep", "dropout": 0.3, "learning_rate": 0.001, "optimizer": "adamw"},
         frozen_curve=curve(2 * epochs, 0.72, backbone=False),
@@ -345,6 +372,7 @@ def study(
         assessed=assessed(tuple(classes), tuple(shares.items()), tuple(sizes.items())),
         images=images_of(files, classes, sizes),
         audit=audit,
+        data_efficiency=few,
     )
 
 
@@ -388,7 +416,8 @@ def _single(file):
 def undrawn() -> Iterator[None]:
     """Figures are blank, for who reads words and tables alone: to draw those of a page takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (transfer, scaling_figures, head_search, calibration_figures, cost, thumbnails):
+        drawing = transfer, scaling_figures, head_search, calibration_figures, cost, thumbnails, data_efficiency_figures
+        for module in drawing:
             for name, function in vars(module).items():
                 if isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_"):
                     patch.setattr(module, name, lambda *_, **__: "<svg/>")

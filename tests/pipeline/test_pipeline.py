@@ -28,7 +28,7 @@ ONLY_IN = {
     "matplotlib": {
         f"src/figures/{name}.py"
         for name in (
-            *("backbones", "calibration", "cost", "experiments", "head_search", "labels", "rate"),
+            *("backbones", "calibration", "cost", "data_efficiency", "experiments", "head_search", "labels", "rate"),
             *("scaling", "style", "thumbnails", "transfer"),
         )
     },

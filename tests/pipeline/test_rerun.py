@@ -16,7 +16,9 @@ ABLATION = " ".join(f"scaling_ablation@{arm}" for arm in ARMS)
 SCALING = f"scaling_search {ABLATION}"
 COMPARISON = " ".join(f"compare_backbones@{entry}" for entry in ENTRIES)
 TUNED = "finetune average_flips explain"
-ALL = f"download extract_features baseline audit {COMPARISON} tune_head train_frozen {TUNED} evidence {SCALING} report"
+PROBING = "audit data_efficiency"
+ON_TEST = f"baseline {PROBING} {COMPARISON}"
+ALL = f"download extract_features {ON_TEST} tune_head train_frozen {TUNED} evidence {SCALING} report"
 ON_FEATURES = "baseline tune_head train_frozen"
 FROZEN = f"extract_features {COMPARISON}"
 FROM_WEIGHTS = f"{FROZEN} {TUNED}"
@@ -26,7 +28,7 @@ TRAINING = f"tune_head train_frozen {FROM_IMAGES}"
 TRANSFER = f"extract_features {ON_FEATURES} {TUNED}"
 STATISTICS = "evidence report"
 COMPUTING = f"{TRANSFER} {COMPARISON} {SCALING}"
-ON_DEVICE = f"audit {COMPUTING}"
+ON_DEVICE = f"{PROBING} {COMPUTING}"
 
 # An edit that leaves a stage's outputs as they were (a comment) reruns these, and nothing further down but the report,
 # which shows how long they took.
@@ -67,7 +69,7 @@ AFTER_EDITING = {
     "src/transfer/feature_batches.py": ON_FEATURES,
     "src/transfer/features.py": FROZEN,
     "src/transfer/neighbours.py": f"baseline {COMPARISON}",
-    "src/transfer/probe.py": f"audit {COMPARISON}",
+    "src/transfer/probe.py": f"{PROBING} {COMPARISON}",
     "src/transfer/comparing.py": COMPARISON,
     "src/figures/style.py": "report",
     "src/figures/labels.py": "report",
@@ -107,12 +109,12 @@ AFTER_EDITING = {
     "src/figures/transfer.py": "report",
     "src/images/policies.py": ON_IMAGES,
     "src/evidence/power.py": "report",
-    "src/evidence/holm.py": STATISTICS,
-    "src/evidence/paired.py": STATISTICS,
+    "src/evidence/holm.py": f"data_efficiency {STATISTICS}",
+    "src/evidence/paired.py": f"data_efficiency {STATISTICS}",
     "src/evidence/fronts.py": "report",
     "src/training/precision.py": f"{FROZEN} {TRAINING}",
     "src/images/prefetching.py": ON_IMAGES,
-    "src/base/proportions.py": f"{COMPARISON} scaling_search {STATISTICS}",
+    "src/base/proportions.py": f"data_efficiency {COMPARISON} scaling_search {STATISTICS}",
     "src/report/provenance.py": "report",
     "src/base/ranks.py": ALL,
     "src/base/randomness.py": ON_DEVICE,
@@ -149,14 +151,14 @@ AFTER_EDITING = {
     "src/report/head_search.py": "report",
     "src/report/contents.py": "report",
     "src/models/speed.py": ABLATION,
-    "src/base/splits.py": ALL,
+    "src/base/splits.py": ALL.replace(" data_efficiency", ""),
     "src/data/splitting.py": f"download {COMPARISON}",
     "src/base/stage_records.py": ALL,
     "src/evidence/answers.py": STATISTICS,
     "src/evidence/assessment.py": "evidence",
     "src/evidence/options.py": "evidence",
     "src/evidence/questions.py": STATISTICS,
-    "src/evidence/repeated.py": STATISTICS,
+    "src/evidence/repeated.py": f"data_efficiency {STATISTICS}",
     "src/evidence/scores.py": STATISTICS,
     "src/evidence/per_class.py": "evidence",
     "src/evidence/resampling.py": STATISTICS,
@@ -177,6 +179,11 @@ AFTER_EDITING = {
     "src/evidence/audited.py": "report",
     "src/evidence/copied.py": "audit report",
     "src/evidence/auditing.py": "audit",
+    "src/evidence/data_efficiency.py": "data_efficiency",
+    "src/evidence/power_law.py": "report",
+    "src/figures/data_efficiency.py": "report",
+    "src/report/data_efficiency.py": "report",
+    "src/report/data_efficiency_results.py": "report",
     "src/evidence/doubtful_labels.py": "audit",
     "src/evidence/folds.py": "audit",
     "src/evidence/likeness.py": "audit",
@@ -198,9 +205,9 @@ AFTER_EDITING = {
 # A change of results goes on to every stage that reads them (lr: test_stages.py). One candidate leaves a search nothing
 # to choose, whatever the seed and the recipe. Which sections a stage tracks, test_pipeline.py holds against its code.
 AFTER_SETTING = {
-    "seed=1": f"{TRANSFER} evidence {COMPARISON} scaling_search",
-    "dataset.split_seed=1": f"download {COMPUTING} evidence",
-    "backbone.resolution=48": f"{TRANSFER} evidence",
+    "seed=1": f"{TRANSFER} {PROBING} evidence {COMPARISON} scaling_search",
+    "dataset.split_seed=1": f"download {COMPUTING} {PROBING} evidence",
+    "backbone.resolution=48": f"{TRANSFER} {PROBING} evidence",
     "class_weights=balanced": "tune_head train_frozen finetune",  # whose results stay: classes have as many images each
     "tune_head.dropout=[0.15]": f"tune_head train_frozen {TUNED} evidence",
     "train_frozen.epochs=3": f"train_frozen {TUNED} evidence",
@@ -209,6 +216,8 @@ AFTER_SETTING = {
     "scaling_ablation.epochs=2": ABLATION,
     "comparison.neighbours=3": COMPARISON,
     "evidence.targets=[0.9]": "evidence",
+    "audit.folds=3": "audit",
+    "data_efficiency.draws=2": "data_efficiency",
     "report.title=Mine": "",
 }
 
@@ -385,7 +394,7 @@ def test_a_changed_weights_file_reruns_everything_that_starts_from_weights(tiny:
     state = load_file(path)
     state["features.0.0.weight"] *= 1.01
     save_file(state, path)
-    assert set(tiny.repro()) == {*TRANSFER.split(), *COMPARISON.split(), "evidence", "report"}
+    assert set(tiny.repro()) == {*TRANSFER.split(), *PROBING.split(), *COMPARISON.split(), "evidence", "report"}
     restore(tiny)
 
 

@@ -353,10 +353,10 @@ def test_every_figure_has_a_text_for_those_who_cannot_see_it_and_every_table_a_c
     text = pages.as_html(rendered())
     images = [attrs for tag, attrs in Document(text).tags if tag == "img"]
     drawings = [attrs["alt"] for attrs in images if attrs["src"].startswith("data:image/svg")]
-    assert len(drawings) == 13
+    assert len(drawings) == 14
     assert all(len(alt) > 40 for alt in drawings)
     assert {attrs["alt"] for attrs in images if not attrs["src"].startswith("data:image/svg")} == {""}, "texts beside"
-    assert text.count("<table ") == text.count('<figcaption id="table-') == 24
+    assert text.count("<table ") == text.count('<figcaption id="table-') == 25
     assert text.count("<h1>") == 1
 
 
@@ -371,7 +371,7 @@ def test_class_names_cannot_break_the_page():
 def test_markdown_tables_keep_their_columns_whatever_a_class_is_called():
     text = pages.as_markdown(nasty())
     blocks = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
-    assert len(blocks) == 24
+    assert len(blocks) == 25
     for block in blocks:
         rows = markdown_rows(block)
         assert len({len(row) for row in rows}) == 1
@@ -427,7 +427,7 @@ def test_the_folder_holds_the_two_pages_and_the_figures_that_markdown_names(tmp_
     text = (tmp_path / "reports" / "report.md").read_text()
     named = set(re.findall(r"\]\((\w+\.svg)\)", text))
     assert {path.name for path in (tmp_path / "reports").iterdir()} == named | {"report.html", "report.md"}
-    assert len(named) == 13
+    assert len(named) == 14
 
 
 def test_equal_results_give_equal_bytes():
