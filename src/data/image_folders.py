@@ -20,11 +20,10 @@ from torch import Tensor
 
 from src.base.splits import SPLITS, Split
 from src.data import archives
-from src.data.decoding import BadImageError, decode_image
 from src.data.splitting import UNSPLIT, Chosen
+from src.images.decoding import SUFFIXES, BadImageError, decode_image
 from src.interface import console
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 LAYOUT = "allowed: train/<class>/*, test/<class>/* and perhaps val/<class>/*; or <class>/* alone, to be split here"
 NAMED = 10  # bad files that a message names
 CHUNK_IMAGES, CHUNK_BYTES = 64, 2**24  # given to a thread at once, at most

@@ -9,6 +9,7 @@ import torch
 from src.base.splits import Split
 from src.data import copies, image_folders, splitting
 from src.data.splitting import UNSPLIT
+from src.images import decoding
 from src.interface import console
 from src.interface.params import Dataset
 
@@ -63,7 +64,7 @@ def _skipped(path: Path, bad: Mapping[str, str], policy: str) -> Mapping[str, st
     files = f"{path}: {len(bad)} bad file{'s' if len(bad) > 1 else ''}"
     if policy == "stop":
         raise ValueError(
-            f"{files}: {image_folders.listed(bad)}; allowed: images ({', '.join(image_folders.SUFFIXES)}), or "
+            f"{files}: {image_folders.listed(bad)}; allowed: images ({', '.join(decoding.SUFFIXES)}), or "
             "dataset.bad_files=skip, which leaves such files out"
         )
     console.warn(f"{files} left out: {image_folders.listed(bad)}")

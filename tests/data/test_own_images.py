@@ -11,8 +11,8 @@ from PIL import Image
 
 from src.base.splits import SPLITS, Split
 from src.data import own_images
-from src.data.decoding import decode_image
 from src.data.own_images import OwnImages
+from src.images.decoding import decode_image
 from tests.builders.data import dataset, encoded, photos, pixels, write_archive, write_folder
 
 GIF = encoded(pixels(8, 8), "GIF")

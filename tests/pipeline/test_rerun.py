@@ -43,7 +43,7 @@ AFTER_EDITING = {
     "stages/given.py": ALL,
     "src/data/archives.py": "download",
     "src/data/copies.py": "download",
-    "src/data/decoding.py": "download",
+    "src/images/decoding.py": "download",
     "src/data/own_images.py": "download",
     "src/scaling/arithmetic.py": SCALING,
     "src/scaling/arms.py": ABLATION,

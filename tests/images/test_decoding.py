@@ -2,7 +2,10 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +16,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torchvision.transforms.v2 import CenterCrop, Compose, InterpolationMode, Resize
 
-from src.data.decoding import BadImageError, decode_image
+from src.images import decoding
+from src.images.decoding import BadImageError, decode_image
+from tests.builders.damage import resized_header
 from tests.builders.data import encoded, pixels
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+ROOT = Path(__file__).parents[2]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
+    pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
+]
 
 
 def upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -49,6 +58,25 @@ def test_a_large_photo_that_is_decoded_at_an_eighth_looks_like_the_whole_one() -
     found = decode_image(content, 64).astype(int).transpose(1, 2, 0)
     whole = ImageOps.fit(Image.open(io.BytesIO(content)), (64, 64), Image.Resampling.BICUBIC)
     assert np.abs(found - np.asarray(whole).astype(int)).max() <= 6
+
+
+@pytest.mark.parametrize("shape", [(48, 96), (301, 200), (7, 5), (8, 8)])
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGBA"), ("PNG", "P"), ("WEBP", "RGB"), ("BMP", "RGB")],
+)
+def test_stored_pixels_are_those_of_pillows_own_steps_bit_for_bit(kind: str, mode: str, shape: tuple[int, int]) -> None:
+    """Open, draft, turn, convert, resize, as from the beginning: other bits would change studies."""
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(*shape)).convert(mode).save(buffer, kind, **({} if kind == "BMP" else {"exif": tags}))
+    image = Image.open(io.BytesIO(buffer.getvalue()))
+    if image.size != (8, 8):
+        image.draft(None, (16, 16))
+    turned = ImageOps.exif_transpose(image).convert("RGB")
+    expected = turned if turned.size == (8, 8) else ImageOps.fit(turned, (8, 8), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(decode_image(buffer.getvalue(), 8).transpose(1, 2, 0), np.asarray(expected))
 
 
 @pytest.mark.parametrize("side", [8, 24])
@@ -193,3 +221,46 @@ def test_a_damaged_file_is_pixels_or_an_error_in_a_few_words(
     except BadImageError as error:
         found = str(error)
     assert found.startswith(("(3, 8, 8)", "no JPEG, PNG, WEBP, BMP", "damaged: ", "more pixels than"))
+
+
+@pytest.mark.parametrize(
+    ("content", "side"),
+    [
+        (encoded(PIXELS), 40_000),  # which Pillow itself refuses
+        (encoded(PIXELS), 11_000),  # in 1.1 GiB
+        (encoded(PIXELS, "JPEG", subsampling=0), 13_100),  # of coefficients
+        (encoded(PIXELS, "JPEG", progressive=True, subsampling=0), 13_100),
+    ],
+)
+def test_more_pixels_than_memory_should_hold_are_refused_before_any_is_decoded(content: bytes, side: int) -> None:
+    with pytest.raises(BadImageError, match=r"^more pixels than are decoded safely$"):
+        decode_image(resized_header(content, side, side), 8)
+
+
+def test_a_file_of_too_many_bytes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(PIXELS)
+    monkeypatch.setattr(decoding, "MAX_BYTES", 2**20)
+    assert decode_image(content + bytes(2**20 - len(content)), 8).shape == (3, 8, 8)
+    with pytest.raises(BadImageError, match=r"^more than 1 MiB$"):
+        decode_image(content + bytes(2**20), 8)
+
+
+def test_decoding_needs_nothing_but_numpy_and_pillow() -> None:
+    code = "import sys, src.images.decoding; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert {"numpy", "PIL"} <= loaded
+    assert not loaded & {"torch", "torchvision", "pandas", "scipy", "onnxruntime", "psutil", "tqdm", "yaml"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="others count memory in other units")
+def test_ten_thousand_damaged_files_are_images_or_errors_and_take_neither_a_gibibyte_nor_thirty_seconds() -> None:
+    code = "from tests.builders.damage import fuzz; print(*fuzz(10_000))"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=1800)
+    images, slowest, memory = map(float, done.stdout.split())
+    assert 1000 < images < 9000
+    assert slowest < 30
+    assert memory < 1024

@@ -1,4 +1,8 @@
-"""A JPEG, PNG, WebP or BMP file -> pixels, whatever its metadata are. H x W pixels."""
+"""A JPEG, PNG, WebP or BMP file -> pixels, whatever its metadata are. The only place where images are decoded.
+
+Training images, a person's photo on the command line and one that comes over a network all pass here, so that the same
+bytes are the same picture everywhere. Needs NumPy and Pillow alone. H x W pixels.
+"""
 
 import struct
 import zlib
@@ -9,6 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+MAX_BYTES = 2**28  # of a file
+MAX_MEMORY = 960 * 2**20  # bytes that its pixels may take while they are decoded: all in all less than 1 GiB
+# Bytes a pixel, as measured: Pillow has 4, twice where an image is turned or becomes RGB; libwebp adds 8. Of a JPEG in
+# several scans, libjpeg keeps all coefficients, at the size that the file has.
+_PER_PIXEL, _PER_PIXEL_OF_WEBP, _PER_COEFFICIENT = 9, 17, 2
 # What Pillow raises about bytes that are no image.
 _DAMAGE = (
     *(OSError, EOFError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError),
@@ -24,6 +34,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+TOO_MANY = "more pixels than are decoded safely"
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 
 
@@ -39,32 +50,40 @@ def decode_image(content: bytes, size: int) -> NDArray[np.uint8]:
     Pillow cannot read, or finds too large, are left out: they are no damage to the pixels.
 
     Raises:
-        BadImageError: the file is no image, damaged, or has more pixels than are decoded safely.
+        BadImageError: the file is no image, damaged, or larger than is decoded safely.
     """
+    if len(content) > MAX_BYTES:
+        raise BadImageError(f"more than {MAX_BYTES >> 20} MiB")
     try:
         return _decoded(content, size)
     except Image.DecompressionBombError:
-        raise BadImageError("more pixels than are decoded safely") from None
+        raise BadImageError(TOO_MANY) from None
     except _DAMAGE:
         bare, exif = _without_metadata(content)
     try:
         return _decoded(bare, size, exif)
     except Image.DecompressionBombError:
-        raise BadImageError("more pixels than are decoded safely") from None
+        raise BadImageError(TOO_MANY) from None
     except UnidentifiedImageError:
         raise BadImageError(f"no {', '.join(FORMATS)}") from None
     except _DAMAGE as error:
-        raise BadImageError(f"damaged: {error or type(error).__name__}") from None
+        raise BadImageError(f"damaged: {' '.join(str(error).split()) or type(error).__name__}") from None
 
 
 def _decoded(content: bytes, size: int, exif: bytes = b"") -> NDArray[np.uint8]:
     """The pixels, turned as `exif` says, or the file's own where that is empty."""
-    with Image.open(BytesIO(content), formats=FORMATS) as opened:
-        if opened.size != (size, size):
-            opened.draft(None, (2 * size, 2 * size))  # a JPEG may be decoded at a half, a quarter or an eighth
-        opened.load()
-        turn = _turn(opened, exif)
-        image = _rgb(opened if turn is None else opened.transpose(turn))
+    opened = Image.open(BytesIO(content), formats=FORMATS)
+    coefficients = opened.width * opened.height * len(opened.getbands()) if opened.format == "JPEG" else 0
+    if opened.size != (size, size):
+        opened.draft(None, (2 * size, 2 * size))  # a JPEG may be decoded at a half, a quarter or an eighth
+    per_pixel = _PER_PIXEL_OF_WEBP if opened.format == "WEBP" else _PER_PIXEL
+    if _PER_COEFFICIENT * coefficients + per_pixel * opened.width * opened.height > MAX_MEMORY:
+        raise BadImageError(TOO_MANY)
+    opened.load()
+    turn = _turn(opened, exif)
+    image = opened if turn is None else opened.transpose(turn)
+    del opened  # its pixels, before there are more copies of them
+    image = _rgb(image)
     if image.size != (size, size):
         side = min(image.size)
         left, top = (image.width - side) / 2, (image.height - side) / 2
@@ -124,4 +143,4 @@ def _bare_jpeg(content: bytes) -> tuple[bytes, bytes]:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
