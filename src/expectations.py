@@ -12,7 +12,7 @@ from src.interface import console
 from src.interface.params import OWN_ARMS, Params
 
 BATCH = 8  # images in a measured step
-STAGES = 13  # and one for each arm
+STAGES = 14  # and one for each arm
 CLASSES = 10  # nobody has counted them yet, and they hardly matter
 SMALL_BATCH = 64  # the same for small images, of which 8 keep no processor busy
 HOUR = 3600.0
@@ -49,6 +49,8 @@ def announce(cfg: Params) -> None:
     epochs = cfg.finetune.repeats * cfg.finetune.epochs * (step * counts["train"] + forward * counts["val"])
     seconds = {f"to start {stages} stages": stages * start}
     seconds |= {"extract_features": extraction, "finetune": epochs + forward * sum(counts.values())}
+    judged = counts["val"] + counts["test"]  # once by torch, and by ONNX Runtime alone, in batches and in 8 bits
+    seconds |= {"export": forward * judged * (1 + 3 / FASTER["onnxruntime"])}
     seconds |= {"compare_backbones": _compared(cfg, counts, backbone.network, frozen, backbone.view.resolution)}
     seconds |= _scaling(cfg, counts)
     total = sum(seconds.values())

@@ -30,7 +30,7 @@ def every_setting(cfg: Params) -> dict[str, Any]:
         | {"tune_head": cfg.tune_head, "train_frozen": cfg.train_frozen}
         | {"finetune": cfg.finetune, "scaling": cfg.scaling, "scaling_search": cfg.scaling_search}
         | {"scaling_ablation": cfg.scaling_ablation, "scaling_arms": cfg.scaling_arms, "evidence": cfg.evidence}
-        | {"report": cfg.report}
+        | {"export": cfg.export, "report": cfg.report}
     )
 
 
@@ -111,6 +111,7 @@ def main() -> None:
                 "evidence": assessed.metrics,
                 "audit": audit.metrics,
                 "data_efficiency": data_efficiency.metrics,
+                "export": artifacts.read_json("metrics/export.json"),
                 **compared.stage_metrics,
                 **scaling.stage_metrics,
             },
@@ -126,6 +127,7 @@ def main() -> None:
                 "explain": stage_records.read("data/runs/explain.json"),
                 "audit": audit.run,
                 "data_efficiency": data_efficiency.run,
+                "export": stage_records.read("data/runs/export.json"),
                 **compared.stage_runs,
                 **scaling.stage_runs,
             },

@@ -259,6 +259,14 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Export:
+    tolerance: Annotated[float, Range(0, 1, above=True)]
+    target: Annotated[float, Range(0, 1, above=True)]
+    calibration_images: Annotated[int, Range(0, 10**6)]
+    int8_tolerance: Probability
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     title: str | None
 
@@ -289,6 +297,7 @@ class Params:
     scaling_ablation: ScalingAblation
     scaling_arms: dict[KEY, Arm]
     evidence: Evidence
+    export: Export
     report: Report
 
     def __post_init__(self) -> None:

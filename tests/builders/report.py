@@ -124,6 +124,22 @@ def record(stage, seconds, memory=1210, versions=VERSIONS, **facts):
     )
 
 
+TIMES = {  # of engines that answer
+    "torch": {"latency_ms": 25.123, "latency_p95_ms": 31.0, "images_per_second": 61.4},
+    "onnx": {"latency_ms": 9.876, "latency_p95_ms": 12.5, "images_per_second": 160.2},
+    "int8": {"latency_ms": 5.5, "latency_p95_ms": 7.25, "images_per_second": 250.0},
+}
+BYTES = {"onnx": 16 * 2**20, "int8": 2**22}
+
+
+def exported(**changes):
+    """As metrics/export.json."""
+    found = {"agreement": 1.0, "temperature": 0.8123, "threshold": 0.5432, "val": {"accuracy": 0.8125}}
+    found |= {"test": {"accuracy": 0.8, "coverage": 0.75}}
+    eight = {"val_accuracy": 0.8, "test_accuracy": 0.79, "difference": -0.01, "low": -0.02, "high": 0.004}
+    return found | {"int8": eight | {"accepted": 1}} | changes
+
+
 def records():
     """data/runs/<stage>.json of the transfer study, by stage."""
     found = [
@@ -145,6 +161,7 @@ def records():
         record("average_flips", 5.2, **MACHINE),
         record("evidence", 4.1),
         record("explain", 6.3, **MACHINE),
+        record("export", 60.0, threads=2, difference=1.4e-5, refused="", times=TIMES, bytes=BYTES),
     ]
     return {each.stage: each for each in found}
 
@@ -356,6 +373,7 @@ def study(
             "finetune": scores | {"best_epoch": max(1, epochs - 2)},
             "audit": audit.metrics,
             "data_efficiency": few.metrics,
+            "export": exported(),
             **compared.stage_metrics,
             **scaled.stage_metrics,
         },

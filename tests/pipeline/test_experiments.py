@@ -11,10 +11,10 @@ from tests.builders.repository import Repository, ran
 from tests.pipeline.test_stages import PIPELINE, STAGES, metrics
 
 
-def test_another_lr_reruns_fine_tuning_its_evidence_and_the_report_alone(sample: Repository, gentle: str) -> None:
-    assert ran(gentle) == ["finetune", "average_flips", "explain", "evidence", "report"]
+def test_another_lr_reruns_fine_tuning_what_reads_it_and_the_report_alone(sample: Repository, gentle: str) -> None:
+    assert ran(gentle) == ["finetune", "average_flips", "explain", "evidence", "export", "report"]
     diff = json.loads(sample.run("dvc", "metrics", "diff", "sample", "gentle", "--json").stdout)
-    assert set(diff) == {"metrics/finetune.json", "metrics/evidence.json"}
+    assert set(diff) == {"metrics/finetune.json", "metrics/evidence.json", "metrics/export.json"}
     assert "test.accuracy" in diff["metrics/finetune.json"]
 
 

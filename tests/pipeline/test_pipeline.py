@@ -39,6 +39,9 @@ ONLY_IN = {
     "tqdm": {"src/interface/console.py"},
     "jinja2": {"src/report/pages.py"},
     "thop": {"src/models/cost.py"},
+    "onnx": {"src/use/eight_bits.py", "src/use/exporting.py", "src/use/quantising.py"},
+    "onnxruntime": {"src/models/engines.py", "src/use/answering.py", "src/use/quantising.py"},
+    "PIL": {"src/images/decoding.py", "src/report/thumbnails.py"},
     "dvc": {"src/report/revisions.py"},
 }
 SOURCES = [

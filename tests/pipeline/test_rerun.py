@@ -18,17 +18,20 @@ COMPARISON = " ".join(f"compare_backbones@{entry}" for entry in ENTRIES)
 TUNED = "finetune average_flips explain"
 PROBING = "audit data_efficiency"
 ON_TEST = f"baseline {PROBING} {COMPARISON}"
-ALL = f"download extract_features {ON_TEST} tune_head train_frozen {TUNED} evidence {SCALING} report"
+TAKEN = f"{TUNED} export"
+ALL = f"download extract_features {ON_TEST} tune_head train_frozen {TAKEN} evidence {SCALING} report"
 ON_FEATURES = "baseline tune_head train_frozen"
 FROZEN = f"extract_features {COMPARISON}"
-FROM_WEIGHTS = f"{FROZEN} {TUNED}"
+FROM_WEIGHTS = f"{FROZEN} {TAKEN}"
 ON_IMAGES = f"{FROM_WEIGHTS} {SCALING}"
 FROM_IMAGES = f"{TUNED} {SCALING}"
+IN_BATCHES = f"{FROZEN} {FROM_IMAGES}"
 TRAINING = f"tune_head train_frozen {FROM_IMAGES}"
-TRANSFER = f"extract_features {ON_FEATURES} {TUNED}"
+TRANSFER = f"extract_features {ON_FEATURES} {TAKEN}"
 STATISTICS = "evidence report"
 COMPUTING = f"{TRANSFER} {COMPARISON} {SCALING}"
 ON_DEVICE = f"{PROBING} {COMPUTING}"
+ON_BATCHES = f"{ON_FEATURES} {IN_BATCHES}"
 
 # An edit that leaves a stage's outputs as they were (a comment) reruns these, and nothing further down but the report,
 # which shows how long they took.
@@ -52,14 +55,14 @@ AFTER_EDITING = {
     "src/training/averaging.py": TRAINING,
     "src/models/backbones.py": FROM_WEIGHTS,
     "src/transfer/baselines.py": "baseline",
-    "src/base/batches.py": COMPUTING,
+    "src/base/batches.py": ON_BATCHES,
     "src/training/checkpoints.py": TRAINING,
     "src/evidence/comparisons.py": "report",
     "src/models/cost.py": f"{COMPARISON} {SCALING}",
     "src/scaling/matching.py": ABLATION,
     "src/data/datasets.py": "download",
     "src/base/devices.py": ON_DEVICE,
-    "src/base/distributed.py": COMPUTING,
+    "src/base/distributed.py": ON_BATCHES,
     "src/data/downloads.py": "download",
     "src/models/efficientnet.py": ON_IMAGES,
     "src/models/engines.py": FROZEN,
@@ -93,10 +96,10 @@ AFTER_EDITING = {
     "src/report/cost.py": "report",
     "src/figures/cost.py": "report",
     "src/transfer/head_training.py": "tune_head train_frozen",
-    "src/models/heads.py": f"{ON_FEATURES} {TUNED}",
-    "src/images/image_batches.py": ON_IMAGES,
+    "src/models/heads.py": f"{ON_FEATURES} {TAKEN}",
+    "src/images/image_batches.py": IN_BATCHES,
     "src/data/image_folders.py": "download",
-    "src/evidence/intervals.py": STATISTICS,
+    "src/evidence/intervals.py": f"export {STATISTICS}",
     "src/training/metrics.py": f"{ON_FEATURES} {COMPARISON} {FROM_IMAGES}",
     "src/report/mistakes.py": "report",
     "src/training/mixing.py": TRAINING,
@@ -109,12 +112,12 @@ AFTER_EDITING = {
     "src/figures/transfer.py": "report",
     "src/images/policies.py": ON_IMAGES,
     "src/evidence/power.py": "report",
-    "src/evidence/holm.py": f"data_efficiency {STATISTICS}",
-    "src/evidence/paired.py": f"data_efficiency {STATISTICS}",
+    "src/evidence/holm.py": f"data_efficiency export {STATISTICS}",
+    "src/evidence/paired.py": f"data_efficiency export {STATISTICS}",
     "src/evidence/fronts.py": "report",
     "src/training/precision.py": f"{FROZEN} {TRAINING}",
-    "src/images/prefetching.py": ON_IMAGES,
-    "src/base/proportions.py": f"data_efficiency {COMPARISON} scaling_search {STATISTICS}",
+    "src/images/prefetching.py": IN_BATCHES,
+    "src/base/proportions.py": f"data_efficiency {COMPARISON} scaling_search export {STATISTICS}",
     "src/report/provenance.py": "report",
     "src/base/ranks.py": ALL,
     "src/base/randomness.py": ON_DEVICE,
@@ -159,11 +162,11 @@ AFTER_EDITING = {
     "src/evidence/options.py": "evidence",
     "src/evidence/questions.py": STATISTICS,
     "src/evidence/repeated.py": f"data_efficiency {STATISTICS}",
-    "src/evidence/scores.py": STATISTICS,
+    "src/evidence/scores.py": f"export {STATISTICS}",
     "src/evidence/per_class.py": "evidence",
     "src/evidence/resampling.py": STATISTICS,
-    "src/evidence/calibration.py": "evidence",
-    "src/evidence/selective.py": "evidence",
+    "src/evidence/calibration.py": "evidence export",
+    "src/evidence/selective.py": "evidence export",
     "src/figures/calibration.py": "report",
     "src/figures/experiments.py": "",
     "src/evidence/changes.py": "report",
@@ -196,6 +199,14 @@ AFTER_EDITING = {
     "src/report/training.py": "report",
     "src/training/loop.py": TRAINING,
     "src/transfer/strategies.py": TUNED,
+    **dict.fromkeys(
+        (
+            *("src/use/answering.py", "src/use/eight_bits.py", "src/use/exporting.py", "src/use/judging.py"),
+            *("src/use/licences.py", "src/use/quantising.py", "src/use/timing.py", "src/use/verifying.py"),
+        ),
+        "export",
+    ),
+    "src/report/exported.py": "report",
     "src/models/weights.py": FROM_WEIGHTS,
     "weights/README.md": FROM_WEIGHTS,
     "data/source/README.md": "download",
@@ -209,8 +220,8 @@ AFTER_SETTING = {
     "dataset.split_seed=1": f"download {COMPUTING} {PROBING} evidence",
     "backbone.resolution=48": f"{TRANSFER} {PROBING} evidence",
     "class_weights=balanced": "tune_head train_frozen finetune",  # whose results stay: classes have as many images each
-    "tune_head.dropout=[0.15]": f"tune_head train_frozen {TUNED} evidence",
-    "train_frozen.epochs=3": f"train_frozen {TUNED} evidence",
+    "tune_head.dropout=[0.15]": f"tune_head train_frozen {TAKEN} evidence",
+    "train_frozen.epochs=3": f"train_frozen {TAKEN} evidence",
     "scaling.learning_rate=0.001": SCALING,
     "scaling_search.epochs=0": SCALING,  # now with the paper's coefficients
     "scaling_ablation.epochs=2": ABLATION,
@@ -218,6 +229,7 @@ AFTER_SETTING = {
     "evidence.targets=[0.9]": "evidence",
     "audit.folds=3": "audit",
     "data_efficiency.draws=2": "data_efficiency",
+    "export.target=0.5": "export",
     "report.title=Mine": "",
 }
 

@@ -107,6 +107,17 @@ def test_the_evidence_of_the_sample_is_about_its_predictions(sample: Repository)
     assert differences["difference"] == pytest.approx(accuracies[0] - accuracies[1])
 
 
+def test_the_exported_model_is_right_as_often_as_the_fine_tuned_network(sample: Repository) -> None:
+    for split in ("val", "test"):
+        assert metrics(sample, "export")[split]["accuracy"] == metrics(sample, "finetune")[split]["accuracy"]
+    accepted = json.loads((sample.folder / "models/int8/verdict.json").read_text())["accepted"]
+    assert (
+        (sample.folder / "models/int8/finetuned.onnx").exists()
+        == accepted
+        == metrics(sample, "export")["int8"]["accepted"]
+    )
+
+
 def test_the_best_head_is_the_trial_that_validation_prefers(sample: Repository) -> None:
     trials = pd.read_csv(sample.folder / "plots/tune_head/trials.csv")
     best = json.loads((sample.folder / "models/best_head.json").read_text())

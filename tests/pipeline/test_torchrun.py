@@ -79,9 +79,9 @@ def test_another_launcher_reruns_nothing(one: Repository) -> None:
 
 
 def test_two_processes_do_the_work_of_one_and_the_first_writes_it_down(one: Repository, two: Finished) -> None:
-    assert ran(two.output) == ["finetune", "average_flips", "explain", "evidence", "report"]
+    assert ran(two.output) == ["finetune", "average_flips", "explain", "evidence", "export", "report"]
     assert runs(two.repository) - runs(one) == {
-        (stage, "FINISHED"): 1 for stage in ("finetune", "average_flips", "explain", "evidence", "report")
+        (stage, "FINISHED"): 1 for stage in ("finetune", "average_flips", "explain", "evidence", "export", "report")
     }
     lines = [line.partition(":")[2] for line in two.output.splitlines() if line.startswith("finetune: epoch ")]
     assert [line.split()[1] for line in lines] == [f"{number}/{EPOCHS}:" for number in range(1, EPOCHS + 1)]
@@ -160,7 +160,7 @@ def test_a_killed_process_ends_the_run_by_name_and_the_next_one_goes_on(
     assert torch.load(checkpoints(repository)[-1], weights_only=True)["epoch"] < EPOCHS
 
     again = repository.run("dvc", "repro", **TWO).stdout
-    assert ran(again) == ["finetune", "average_flips", "explain", "evidence", "report"]
+    assert ran(again) == ["finetune", "average_flips", "explain", "evidence", "export", "report"]
     (line,) = [line for line in again.splitlines() if line.startswith("goes on at epoch ")]
     assert line.endswith(" of 4")
     assert line.split()[4] != "1"
@@ -222,7 +222,7 @@ def test_two_machines_are_two_processes(one: Repository, two: Finished, tmp_path
         for process in (first, second):
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-    assert ran(output) == ["finetune", "average_flips", "explain", "evidence", "report"]
+    assert ran(output) == ["finetune", "average_flips", "explain", "evidence", "export", "report"]
     assert outputs(nodes[0]) == outputs(two.repository)
     assert "epoch" not in other
     assert not any((nodes[1].folder / name).exists() for name in OUTPUTS)

@@ -258,7 +258,7 @@ def test_a_warning_names_what_differed_between_stages():
     device, threads, torch_version = provenance.version_warnings(made)
     others = "extract_features, baseline, tune_head, train_frozen, average_flips, explain"
     assert f"different device: cpu (x86_64) in {others}; NVIDIA H200 in finetune" in device
-    assert f"different threads: 2 in {others}; 1 in finetune" in threads
+    assert f"different threads: 2 in {others}, export; 1 in finetune" in threads
     assert "different torch: 2.15.0 in download," in torch_version
     assert "2.16.0 in finetune" in torch_version
 
@@ -356,7 +356,7 @@ def test_every_figure_has_a_text_for_those_who_cannot_see_it_and_every_table_a_c
     assert len(drawings) == 14
     assert all(len(alt) > 40 for alt in drawings)
     assert {attrs["alt"] for attrs in images if not attrs["src"].startswith("data:image/svg")} == {""}, "texts beside"
-    assert text.count("<table ") == text.count('<figcaption id="table-') == 25
+    assert text.count("<table ") == text.count('<figcaption id="table-') == 26
     assert text.count("<h1>") == 1
 
 
@@ -371,7 +371,7 @@ def test_class_names_cannot_break_the_page():
 def test_markdown_tables_keep_their_columns_whatever_a_class_is_called():
     text = pages.as_markdown(nasty())
     blocks = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
-    assert len(blocks) == 25
+    assert len(blocks) == 26
     for block in blocks:
         rows = markdown_rows(block)
         assert len({len(row) for row in rows}) == 1
