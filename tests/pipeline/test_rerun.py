@@ -206,6 +206,7 @@ AFTER_EDITING = {
         ),
         "export",
     ),
+    **dict.fromkeys(("src/use/finding.py", "src/use/predict.py", "src/use/showing.py"), ""),
     "src/report/exported.py": "report",
     "src/models/weights.py": FROM_WEIGHTS,
     "weights/README.md": FROM_WEIGHTS,

@@ -107,6 +107,33 @@ def test_the_evidence_of_the_sample_is_about_its_predictions(sample: Repository)
     assert differences["difference"] == pytest.approx(accuracies[0] - accuracies[1])
 
 
+def test_one_picture_has_one_answer_in_the_stage_the_exported_file_and_on_the_command_line(
+    sample: Repository, tmp_path: Path
+) -> None:
+    """Images of test as fine-tuning saw them, and as files that a person has."""
+    import numpy as np
+    from PIL import Image
+
+    from src.base import artifacts, splits
+    from src.use import answering
+
+    stored = splits.load_split(sample.folder / "data/images/test.pt").images[:20].numpy()
+    predictions, exported = artifacts.load(sample.folder / "data/predictions/finetune.pt"), metrics(sample, "export")
+    logits = predictions["logits"]["finetuned"][predictions["split"] == splits.SPLITS.index("test")][:20]
+    by_stage = (logits / exported["temperature"]).softmax(1).numpy()
+    by_file = answering.load(sample.folder / "models/finetuned.onnx").probabilities(stored)
+    np.testing.assert_allclose(by_file, by_stage, atol=1e-4)
+    for index, image in enumerate(stored):
+        Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / f"{index:02d}.png")
+    command = ("python", "-m", "src.use.predict", str(tmp_path), "--json", "--top=10")
+    for path, meant, answer in zip(
+        sorted(tmp_path.iterdir()), by_file, json.loads(sample.run(*command).stdout), strict=True
+    ):
+        assert answer["image"] == str(path)
+        found = {each["class"]: each["probability"] for each in answer["top"]}
+        np.testing.assert_allclose([found[str(digit)] for digit in range(10)], meant, atol=2e-5)
+
+
 def test_the_exported_model_is_right_as_often_as_the_fine_tuned_network(sample: Repository) -> None:
     for split in ("val", "test"):
         assert metrics(sample, "export")[split]["accuracy"] == metrics(sample, "finetune")[split]["accuracy"]
