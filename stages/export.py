@@ -68,6 +68,7 @@ def main() -> None:
                 exporting.write(coarse.content, INT8)
             artifacts.write_json(scores, "metrics/export.json")
             run.metrics(scores, **{name: len(each) for name, each in labels.items()})
+            record.note(image_size=side, licence=facts["licence"])
             record.note(threads=torch.get_num_threads(), difference=parity.difference, refused=coarse.refused)
             record.note(
                 times=times, bytes={"onnx": len(content), **({"int8": len(coarse.content)} if coarse.model else {})}

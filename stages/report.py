@@ -12,7 +12,7 @@ from src.evidence import answers, examples
 from src.interface import console, params, tracking
 from src.interface.params import Params
 from src.report import assessed as assessed_results
-from src.report import audit_results, bounds, contents, data_efficiency_results, pages, provenance
+from src.report import audit_results, bounds, card, contents, data_efficiency_results, pages, provenance
 from src.report import compared as compared_results
 from src.report.assessed import AssessedResults
 from src.report.pictures import Images
@@ -150,6 +150,7 @@ def main() -> None:
         with artifacts.together(noted.confirm):
             page = contents.report(study)
             pages.write(page, "reports")
+            artifacts.write_text(card.card(study), "reports/model_card.md")
             confusion = partial(answers.confusion_rows, study.answers)
             artifacts.write_csv(confusion("frozen"), "plots/report/confusion_frozen.csv")
             artifacts.write_csv(confusion("finetuned"), "plots/report/confusion_finetuned.csv")

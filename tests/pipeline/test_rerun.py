@@ -208,6 +208,7 @@ AFTER_EDITING = {
     ),
     **dict.fromkeys(("src/use/finding.py", "src/use/predict.py", "src/use/showing.py"), ""),
     "src/report/exported.py": "report",
+    "src/report/card.py": "report",
     "src/models/weights.py": FROM_WEIGHTS,
     "weights/README.md": FROM_WEIGHTS,
     "data/source/README.md": "download",
