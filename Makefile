@@ -2,6 +2,8 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 RECIPE ?=
+NAME ?=
+MODEL ?=
 
 PIP := .venv/bin/python -m pip install --disable-pip-version-check
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -15,7 +17,7 @@ SHOWN := ^(Experiment|lr|frozen|finetuned|gain|compound)$$
 # Before a first experiment, DVC warns of each output that is yet to be made, and no setting of its own keeps it from that.
 QUIET := import logging; logging.getLogger('dvc_data.index.checkout').disabled = True
 
-.PHONY: help run study compare experiments sweep ui check test test-all test-browser test-services lint deps bench weights clean-resume known-recipe preflight
+.PHONY: help run study compare experiments sweep ui register serve demo check test test-all test-browser test-services lint deps bench weights clean-resume known-recipe preflight
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +39,15 @@ sweep: .venv/.run-installed ## an experiment for each value, then their comparis
 
 ui: .venv/.run-installed ## experiments side by side, in MLflow: prints the link to their runs
 	@python -m tools.ui
+
+register: .venv/.run-installed ## the exported model into MLflow's registry, and whether it is the better one
+	@python -m src.use.register $(if $(NAME),--name "$(NAME)")
+
+serve: .venv/.run-installed ## the registered champion over HTTP, on this machine: MODEL=name@candidate another
+	@python -m src.use.serve $(if $(MODEL),"$(MODEL)")
+
+demo: .venv/.run-installed ## a page that says what the model takes an image for: prints the link
+	@python -m src.use.demo
 
 test: .venv/.dev-installed ## the fast tests
 	@$(PYTEST)

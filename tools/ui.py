@@ -4,29 +4,24 @@
 """
 
 import json
-import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from src.base import artifacts
+from src.base import artifacts, ports
+from src.base.ports import HOST
 from src.interface import console, tracking_experiments, tracking_mirror, tracking_names, tracking_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-PORT, HOST = 5000, "127.0.0.1"
-PORTS = 65536
+PORT = 5000
 RUNS = "runs?workflowType=machine_learning"
 KEY = "answers"  # of a view that MLflow's page finds in a tag, as those of its button "Share"
 VIEW, DURATION = f"mlflow.sharedViewState.{KEY}", "attributes.`Duration`"
 SHOWN = ("frozen", "finetuned", "gain", "compound")  # as `make experiments` has them
 DIFFERENT = 6  # columns of parameters, at most
-SECONDS = 120.0  # until a page that does not answer has failed
 
 
 def mirrored(uri: str) -> list[str]:
@@ -78,38 +73,6 @@ def columns_of(runs: Sequence[Any]) -> list[str]:
     ]
 
 
-def free_port(wanted: str) -> int:
-    """The first from `wanted` on that nothing listens at.
-
-    Raises:
-        ValueError: `wanted` is no port, or none is free from there on.
-    """
-    if not wanted.isdecimal() or not 0 < int(wanted) < PORTS:
-        raise ValueError(f"PORT={wanted} in the environment: allowed: 1 to {PORTS - 1}, or unset")
-    found = next((port for port in range(int(wanted), PORTS) if free(port)), None)
-    if found is None:
-        raise ValueError(f"PORT={wanted} in the environment: no port from there on is free; allowed: a lower one")
-    return found
-
-
-def free(port: int) -> bool:
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            tried.bind((HOST, port))
-        except OSError:
-            return False
-        return True
-
-
-def answers(page: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{page}/health", timeout=5) as answer:  # noqa: S310 - of this machine
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
 def main() -> None:
     sender = tracking_store.Sender()
     links = mirrored(sender.uri)
@@ -118,7 +81,7 @@ def main() -> None:
     if sender.uri.startswith("http"):
         show(links, sender.uri.rstrip("/"))
         return
-    port = free_port(os.environ.get("PORT") or str(PORT))
+    port = ports.chosen(PORT)
     page = f"http://{HOST}:{port}"
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", sender.uri, "--workers", "1"]
     log = artifacts.main_checkout() / "mlflow.db.log"
@@ -127,11 +90,7 @@ def main() -> None:
         subprocess.Popen([*command, "--host", HOST, "--port", str(port)], stdout=said, stderr=said) as server,  # noqa: S603
     ):
         try:
-            deadline = time.monotonic() + SECONDS
-            while not answers(page):
-                if server.poll() is not None or time.monotonic() > deadline:
-                    raise ValueError(f"MLflow's page does not answer at {page}: {log} has what it said")
-                time.sleep(0.3)
+            ports.wait_for(f"{page}/health", server, log)
             show(links, page)
             console.say("Ctrl-C ends it")
             server.wait()

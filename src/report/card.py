@@ -71,6 +71,7 @@ def _details(study: Study) -> Section:
     backbone, features = study.settings["backbone"], study.records["extract_features"].facts
     facts = study.records["export"].facts
     side = facts["image_size"]
+    kept = {name: size for name, size in facts["bytes"].items() if name != "int8" or not facts["refused"]}
     rows = {
         "Network": f"{backbone.name} with a {study.best_head['classifier']} head",
         "Began with": features.get("weights") or backbone.weights,
@@ -79,7 +80,7 @@ def _details(study: Study) -> Section:
         "Seen by the network": f"{study.records['finetune'].facts['resolution']} pixels a side, resized in the file",
         "Output": f"probabilities (N, {len(study.answers.classes)}), and the logits behind them",
         "Classes": listed(map(str, study.answers.classes)),
-        "Sizes": ", ".join(f"{name} {size / 2**20:.1f}{NARROW}MiB" for name, size in facts["bytes"].items()),
+        "Sizes": ", ".join(f"{name} {size / 2**20:.1f}{NARROW}MiB" for name, size in kept.items()),
         "Terms": facts["licence"],
     }
     known = [[name, value] for name, value in rows.items() if value]
@@ -88,7 +89,7 @@ def _details(study: Study) -> Section:
 
 
 def _uses(study: Study) -> Section:
-    name = study.settings["dataset"].name
+    name = answer.DATASETS.get(study.settings["dataset"].name, "the folder that it was trained on")
     meant = (
         f"It names one of {count(len(study.answers.classes))} classes for an image like those of {name}. It was made "
         "to measure how well a pretrained network transfers, and may be used where its accuracy is enough."

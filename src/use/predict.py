@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from src.images.decoding import FORMATS, MAX_BYTES, BadImageError, decode_image
 from src.use import answering, finding, showing
 from src.use.answering import Model
-from src.use.showing import Answer
+from src.use.answers import Answer, answer
 
 MODEL = "models/finetuned.onnx"
 TOP = 5
@@ -39,10 +39,7 @@ def answers(model: Model, paths: Iterable[str], *, top: int, threshold: float | 
         if isinstance(pixels, str):
             yield Answer(image=path, error=pixels)
             continue
-        probabilities = model.probabilities(pixels[None])[0]
-        order = np.argsort(-probabilities, kind="stable")[:top].tolist()
-        named = tuple((model.classes[index], float(probabilities[index])) for index in order)
-        yield Answer(image=path, top=named, sure=threshold is not None and named[0][1] >= threshold)
+        yield answer(model, path, pixels, top=top, threshold=threshold)
 
 
 def _decoded(paths: Iterable[str], size: int) -> Iterator[tuple[str, NDArray[np.uint8] | str]]:
@@ -126,8 +123,8 @@ def main(given: list[str] | None = None) -> int:
     shown: Callable[..., Any] = {"json": showing.json_array, "csv": showing.csv_rows}.get(asked.form, showing.lines)
     found = answers(model, paths, top=min(asked.top, len(model.classes)), threshold=threshold)
     bad = 0
-    for answer in shown(showing.with_progress(found, len(paths)), sys.stdout):
-        bad += answer.error is not None
+    for each in shown(showing.with_progress(found, len(paths)), sys.stdout):
+        bad += each.error is not None
     if bad:
         showing.say(f"{bad} of {len(paths)} could not be read")
     return int(bad > 0)

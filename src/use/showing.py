@@ -5,29 +5,12 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TextIO
 
-DIGITS = 6  # of a probability; the last ones of a float32 say nothing
+from src.use.answers import DIGITS, Answer, values
+
 SECONDS_BETWEEN_LINES = 10.0  # of progress
 NOT_SURE = "not sure"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What an image was taken for.
-
-    Attributes:
-        image: its path.
-        top: classes and their calibrated probabilities, the likeliest first; empty where it could not be read.
-        sure: whether the first is above the threshold.
-        error: why it could not be read; None where it could.
-    """
-
-    image: str
-    top: tuple[tuple[str, float], ...] = ()
-    sure: bool = False
-    error: str | None = None
 
 
 def lines(answers: Iterable[Answer], out: TextIO) -> Iterator[Answer]:
@@ -45,13 +28,7 @@ def json_array(answers: Iterable[Answer], out: TextIO) -> Iterator[Answer]:
     """An array with an object a line; equal answers are equal bytes."""
     before = "[\n"
     for answer in answers:
-        values: dict[str, object] = {"image": answer.image}
-        if answer.error is not None:
-            values["error"] = answer.error
-        else:
-            values["answer"] = answer.top[0][0] if answer.sure else None
-            values["top"] = [{"class": name, "probability": round(share, DIGITS)} for name, share in answer.top]
-        out.write(before + json.dumps(values, ensure_ascii=False))
+        out.write(before + json.dumps({"image": answer.image, **values(answer)}, ensure_ascii=False))
         before = ",\n"
         yield answer
     out.write("\n]\n" if before == ",\n" else "[]\n")

@@ -6,12 +6,14 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import nn
 
 from src.images.augmentation import View
 from src.use import answering, exporting
 from src.use.answering import Model
 from src.use.exporting import Whole
+from tests.builders.data import encoded, pixels
 from tests.builders.small import convolutional
 
 CLASSES = ("cat", "dog", "名前", "a, b")
@@ -57,3 +59,21 @@ def expected(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Logits over the temperature by the study's own path."""
     logits = exporting.logits_of(network(), torch.from_numpy(stored), VIEW)
     return (logits / np.float32(TEMPERATURE)).astype(np.float32)
+
+
+def turned_photos() -> dict[str, bytes]:
+    """Photos of all sizes, formats and orientations, by path; 16, in two classes."""
+    tags, files = Image.Exif(), dict[str, bytes]()
+    for index, kind in enumerate(("JPEG", "PNG", "WEBP", "BMP") * 4):
+        tags[0x0112] = 1 + index % 8
+        options = {} if kind == "BMP" else {"exif": tags}
+        content = encoded(pixels(6 + 7 * (index % 5), 20 + index, index), kind, **options)
+        files[f"{'cat' if index % 2 else 'dog'}/{index:02d}.{kind.lower().replace('jpeg', 'jpg')}"] = content
+    return files
+
+
+def by_study(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Probabilities (N, K) by the study's own path."""
+    shares = np.exp(expected(stored))
+    found: NDArray[np.float32] = shares / shares.sum(axis=1, keepdims=True)
+    return found

@@ -893,17 +893,3 @@ def test_an_experiment_whose_values_this_version_does_not_know_is_one_warning(
     ui.mirrored(f"sqlite:///{used}/mlflow.db")
     [line] = warnings(capfd)
     assert "warning: experiment again has no row: " in line
-
-
-@pytest.mark.parametrize("wanted", ["0", "65536", "99999", "-1", "http", "5000.0"])
-def test_a_port_that_is_none_is_one_line(wanted: str) -> None:
-    with pytest.raises(ValueError, match=rf"^PORT={wanted} in the environment: allowed: 1 to 65535, or unset$"):
-        ui.free_port(wanted)
-
-
-def test_a_port_that_is_taken_is_passed_over() -> None:
-    with socket.socket() as taken:
-        taken.bind((ui.HOST, 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        assert ui.free_port(str(port)) > port

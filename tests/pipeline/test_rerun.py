@@ -206,7 +206,14 @@ AFTER_EDITING = {
         ),
         "export",
     ),
-    **dict.fromkeys(("src/use/finding.py", "src/use/predict.py", "src/use/showing.py"), ""),
+    **dict.fromkeys(
+        (
+            *("src/base/ports.py", "src/images/encoding.py", "src/use/answers.py", "src/use/demo.py"),
+            *("src/use/finding.py", "src/use/nearest.py", "src/use/predict.py", "src/use/register.py"),
+            *("src/use/registry.py", "src/use/serve.py", "src/use/served.py", "src/use/showing.py"),
+        ),
+        "",
+    ),
     "src/report/exported.py": "report",
     "src/report/card.py": "report",
     "src/models/weights.py": FROM_WEIGHTS,

@@ -49,7 +49,8 @@ def test_the_sections_are_those_of_the_template_and_the_weakest_classes_those_co
 def test_images_of_ones_own_are_no_dataset_of_a_hub() -> None:
     made = study()
     folder = replace(made.settings["dataset"], name="folder", source="/photos/birds.zip")
-    header, _ = parts(card.card(replace(made, settings={**made.settings, "dataset": folder})))
+    header, text = parts(card.card(replace(made, settings={**made.settings, "dataset": folder})))
+    assert "for an image like those of the folder that it was trained on" in text
     assert "datasets" not in header
     assert header["model-index"][0]["name"] == "EfficientNet on birds"  # type: ignore[index]
 
@@ -61,3 +62,12 @@ def test_no_title_or_class_breaks_the_header(name: str) -> None:
     header, text = parts(card.card(made))
     assert header["model-index"][0]["name"] == name  # type: ignore[index]
     assert "## Model Details" in text
+
+
+def test_a_copy_that_was_refused_has_no_size() -> None:
+    made = study()
+    facts = {**made.records["export"].facts, "refused": "it loses 21 points"}
+    refused = replace(made.records["export"], facts=facts)
+    _, text = parts(card.card(replace(made, records={**made.records, "export": refused})))
+    assert "| Sizes | onnx 16.0 MiB |" in plain(text)
+    assert "| Sizes | onnx 16.0 MiB, int8 4.0 MiB |" in plain(parts(card.card(made))[1])

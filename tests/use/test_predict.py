@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from src.data import own_images
 from src.images.decoding import decode_image
@@ -138,19 +137,12 @@ def test_one_picture_has_one_answer_in_training_in_the_file_and_on_the_command_l
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Turned photos of all sizes and formats, through `download`'s own way and by their paths."""
-    tags, files = Image.Exif(), dict[str, bytes]()
-    for index, kind in enumerate(("JPEG", "PNG", "WEBP", "BMP") * 4):
-        tags[0x0112] = 1 + index % 8
-        options = {} if kind == "BMP" else {"exif": tags}
-        content = encoded(pixels(6 + 7 * (index % 5), 20 + index, index), kind, **options)
-        files[f"{'cat' if index % 2 else 'dog'}/{index:02d}.{kind.lower().replace('jpeg', 'jpg')}"] = content
-    folder = write_folder(files, tmp_path)
+    folder = write_folder(exported.turned_photos(), tmp_path)
     stored = own_images.load(folder, dataset(image_size=exported.SIDE)).splits
     _, out, _ = ran(model, str(folder), "--json", capsys=capsys)
     said = [{each["class"]: each["probability"] for each in image["top"]} for image in json.loads(out)]
     trained = np.concatenate([split.images.numpy() for split in stored.values()])
-    logits = exported.expected(trained)
-    by_study = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    by_study = exported.by_study(trained)
     rows = np.array([[answer[name] for name in exported.CLASSES] for answer in said])
     assert len(rows) == len(trained) == 16
     for row in rows:
