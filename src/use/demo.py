@@ -31,7 +31,7 @@ MODEL = "models/finetuned.onnx"
 PAGE = Path(__file__).with_name("demo.html")
 MAX_BYTES = 64 * 2**20  # of an image
 SECONDS = 30  # that a request may be silent
-TOP, NEAR = 5, 6  # classes named, and training images shown
+TOP, NEAR = 5, 5  # classes named, and training images shown
 
 
 class Server(ThreadingHTTPServer):

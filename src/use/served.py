@@ -7,7 +7,6 @@ Runtime, NumPy and Pillow (requirements-serve.txt), no torch.
 import base64
 import binascii
 import threading
-import warnings
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -17,6 +16,7 @@ from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
 from numpy.typing import NDArray
+from pandas import DataFrame
 
 from src.images.decoding import BadImageError, decode_image
 from src.use import answering
@@ -25,8 +25,6 @@ from src.use.answers import COLUMN, NEVER, answer, values
 MAX_BYTES = 20 * 2**20  # of a file; the command line takes larger ones
 AT_ONCE = 2  # images that are decoded at a time, each within 1 GiB (decoding.MAX_MEMORY)
 
-warnings.filterwarnings("ignore", message=".*type hints to the `predict` method")  # a signature says more
-
 
 class Served(PythonModel):
     """Rows with a column `image`, base64 of a file -> for each {"answer": class or null, "top": [...]}, in their order.
@@ -34,11 +32,13 @@ class Served(PythonModel):
     A row that is no image makes the whole request an error that names it: status 400 over HTTP.
     """
 
-    def load_context(self, context):  # type: ignore[no-untyped-def]  # MLflow would read a signature from types
+    def load_context(self, context: Any) -> None:
         self.model = answering.load(context.artifacts["model"])
         self.turns = threading.Semaphore(AT_ONCE)
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(
+        self, context: Any, model_input: DataFrame, params: dict[str, Any] | None = None
+    ) -> list[dict[str, object]]:
         top, threshold = _asked(params or {})
         decoded = [self._pixels(row, text) for row, text in enumerate(model_input[COLUMN])]
         named = min(top, len(self.model.classes))
