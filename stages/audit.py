@@ -1,4 +1,4 @@
-"""Look for near copies across the splits, and for labels that are likely wrong.  `python -m stages.audit`"""
+"""Look for near copies across splits and for labels that are likely wrong.  `python -m stages.audit`"""
 
 import torch
 

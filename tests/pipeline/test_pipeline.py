@@ -22,7 +22,7 @@ WRITING = ("save", "write")  # how the functions of artifacts begin that leave a
 ARTEFACT_ROOTS = ("data/", "models/", "metrics", "plots", "reports", "weights")
 ONLY_IN = {
     "mlflow": {
-        *("src/use/registry.py", "src/use/served.py"),
+        *(f"src/use/{name}.py" for name in ("register", "registry", "serve", "served")),
         *(
             f"src/interface/{name}.py"
             for name in ("tracking", "tracking_contents", "tracking_experiments", "tracking_mirror", "tracking_store")
