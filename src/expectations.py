@@ -9,7 +9,8 @@ from torch import nn
 
 from src.base import devices
 from src.interface import console
-from src.interface.params import OWN_ARMS, Params
+from src.interface.params import Params
+from src.interface.scaling_params import OWN_ARMS
 
 BATCH = 8  # images in a measured step
 STAGES = 14  # and one for each arm

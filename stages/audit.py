@@ -37,7 +37,7 @@ def main() -> None:
             record.note(judged=int(found.probe.judged.sum()))
             artifacts.write_json(record.values(), "data/runs/audit.json")
     copies, doubtful = scores["test"]["in_train"], scores["test"]["doubtful"]
-    console.answer("audit", f"of test, {copies} images have a near copy in train, and {doubtful} labels are doubtful")
+    console.answer("audit", f"of test, {copies} have a near copy in train; doubtful labels: {doubtful}")
 
 
 if __name__ == "__main__":

@@ -165,10 +165,11 @@ def _row(probe: Probe, images: int, draw: int, classes: int) -> dict[str, Any]:
 
 
 def scores(curve: Curve) -> dict[str, Any]:
-    """Of the fewest images and of all."""
+    """Of the fewest images and of all, whose test accuracy comes first."""
     fewest, most = curve.rungs[0], curve.rungs[-1]
     last = curve.probes[-1]
     return {
+        "all_images": most["accuracy"],
         "penalty": last["penalty"],
         "val": {"accuracy": last["val_accuracy"]},
         "test": {name: most[name] for name in ("accuracy", "low", "high")},

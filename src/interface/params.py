@@ -3,37 +3,31 @@
 Each value is documented beside it in params.yaml, which alone holds defaults.
 """
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from src.interface import checking
-from src.interface.checking import Pattern, Range
-
-Count = Annotated[int, Range(1, 10**9)]
-Batch = Annotated[int, Range(2, 10**6)]  # batch normalisation needs two images
-Seed = Annotated[int, Range(0, 2**32 - 1)]
-Rate = Annotated[float, Range(0, 100, above=True)]
-Factor = Annotated[float, Range(0, 1e6, above=True)]
-NonNegative = Annotated[float, Range(0, 1e6)]
-Probability = Annotated[float, Range(0, 1)]
-BelowOne = Annotated[float, Range(0, 1, below=True)]
-Optimizer = Literal["adam", "adamw", "sgd", "rmsprop"]
-Schedule = Literal["cosine", "step", "exponential", "one_cycle", "constant"]
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
-Classifier = Literal["simple", "deep"]
-BACKBONES = (
-    "efficientnet_pico",
-    *(f"efficientnet_b{i}" for i in range(8)),
-    *(f"efficientnet_lite{i}" for i in range(5)),
-    *("resnet18", "resnet50", "resnet152", "densenet201"),
+from src.interface.checking import Range
+from src.interface.kinds import (
+    BACKBONES,
+    KEY,
+    TIMM,
+    Batch,
+    BelowOne,
+    Classifier,
+    Count,
+    Factor,
+    NonNegative,
+    Optimizer,
+    Precision,
+    Probability,
+    Rate,
+    Schedule,
+    Seed,
+    check_path,
 )
-TIMM = Annotated[str, Pattern(r"timm/[A-Za-z0-9_.\-]+", "timm/<name>")]  # which names there are, only timm knows
-KEY = Annotated[str, Pattern(r"[a-z0-9_]+", "letters a-z, digits and _ (a stage is called so)")]
-OWN_ARMS = ("baseline", "depth", "width", "resolution", "compound")
-REFERENCES = (*BACKBONES, "small_cnn")
-DROPPING = ("dropout", "stochastic_depth")
+from src.interface.scaling_params import Arm, Scaling, ScalingAblation, ScalingSearch, check_arm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +94,7 @@ class Comparison:
     neighbours: Count
 
     def __post_init__(self) -> None:
-        _check_path("comparison.penalties", self.penalties)
+        check_path("comparison.penalties", self.penalties)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +103,7 @@ class Audit:
     penalties: tuple[Factor, ...]
 
     def __post_init__(self) -> None:
-        _check_path("audit.penalties", self.penalties)
+        check_path("audit.penalties", self.penalties)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +113,7 @@ class DataEfficiency:
     penalties: tuple[Factor, ...]
 
     def __post_init__(self) -> None:
-        _check_path("data_efficiency.penalties", self.penalties)
+        check_path("data_efficiency.penalties", self.penalties)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,63 +190,6 @@ class Finetune:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scaling:
-    base: Literal["efficientnet_b0", "efficientnet_pico"]
-    base_resolution: Annotated[int, Range(1, 4096)]
-    stem_stride: Annotated[int, Range(1, 2)]
-    batch_size: Batch
-    micro_batch_size: Batch | None
-    learning_rate: Literal["auto"] | Rate
-    optimizer: Optimizer
-    epsilon: Annotated[float, Range(0, 1, above=True)]
-    schedule: Schedule
-    warmup_fraction: BelowOne
-    weight_decay: NonNegative
-    label_smoothing: BelowOne
-    zero_init: bool
-    dropout: BelowOne
-    stochastic_depth: BelowOne
-    regularization_growth: NonNegative
-    ema_decay: BelowOne
-    clip_norm: NonNegative
-    precision: Precision
-    compile: bool
-    checkpoint_minutes: NonNegative
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScalingSearch:
-    step: Annotated[float, Range(0.01, 1)]
-    tolerance: Annotated[float, Range(0, 1)]
-    max_multiply_adds: Annotated[float, Range(0, 1e15, above=True)] | None
-    epochs: Annotated[int, Range(0, 10**9)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScalingAblation:
-    match: Literal["multiply_adds", "paper", "phi"]
-    budget: Annotated[float, Range(1, 1000, above=True)]
-    phi: Annotated[float, Range(0, 10, above=True)]
-    seeds: tuple[Seed, ...]
-    epochs: Count
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """The network of one arm, None where its key says it, and what it does otherwise than `scaling` and
-    `scaling_ablation` say; None: as they do."""
-
-    name: Literal[(*OWN_ARMS, *REFERENCES)] | TIMM | None = None  # type: ignore[valid-type]
-    resolution: Annotated[int, Range(8, 4096)] | None = None
-    epochs: Count | None = None
-    batch_size: Batch | None = None
-    learning_rate: Rate | None = None
-    weight_decay: NonNegative | None = None
-    dropout: BelowOne | None = None
-    stochastic_depth: BelowOne | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Evidence:
     bins: Annotated[int, Range(1, 1000)]
     targets: tuple[Annotated[float, Range(0, 1, above=True)], ...]
@@ -302,31 +239,7 @@ class Params:
 
     def __post_init__(self) -> None:
         for key, arm in self.scaling_arms.items():
-            _check_arm(key, arm)
-
-
-def _check_path(key: str, penalties: tuple[float, ...]) -> None:
-    """Raises ValueError: not from the strongest to the weakest, as a path of fits goes."""
-    if list(penalties) != sorted(penalties, reverse=True):
-        raise ValueError(
-            f"{key}: {list(penalties)} is no path; allowed: from the strongest, which comes first, to the weakest"
-        )
-
-
-def _check_arm(key: str, arm: Arm) -> None:
-    """Raises ValueError: an arm without a network, with two, or with a value that its network does not leave open."""
-    place, networks = f"scaling_arms.{key}", (*OWN_ARMS, *REFERENCES)
-    if arm.name is None and key not in networks:
-        close = difflib.get_close_matches(key, networks, n=1)
-        guess = f"; did you mean {close[0]}?" if close else ""
-        raise ValueError(f"{place}: unknown; allowed: {', '.join(networks)}, or a name of these beside the key{guess}")
-    if arm.name is not None and key in networks and arm.name != key:
-        raise ValueError(f"{place}.name: {arm.name} is not what this key says; allowed: null, or another key")
-    own = (arm.name or key) in OWN_ARMS
-    fixed = {"resolution": "the match decides it"} if own else dict.fromkeys(DROPPING, "it is published")
-    for value, reason in fixed.items():
-        if getattr(arm, value) is not None:
-            raise ValueError(f"{place}.{value}: {getattr(arm, value)} is not allowed, {reason}; allowed: null")
+            check_arm(key, arm)
 
 
 def load(path: str | Path = "params.yaml") -> Params:

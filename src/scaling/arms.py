@@ -6,7 +6,7 @@ N images, R x R pixels, K classes.
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from src.interface.params import Arm, Scaling, ScalingAblation
+from src.interface.scaling_params import Arm, Scaling, ScalingAblation
 from src.models.references import build_reference
 from src.scaling import arithmetic
 from src.scaling.equations import Coefficients

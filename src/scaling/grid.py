@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
-from src.interface.params import Scaling, ScalingSearch
+from src.interface.scaling_params import Scaling, ScalingSearch
 from src.models.efficientnet import BASES, Layout, layout
 from src.scaling.arithmetic import check_resolution, multiply_adds, suitable
 from src.scaling.equations import Coefficients

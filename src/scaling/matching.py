@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from src.interface.params import Scaling, ScalingAblation
+from src.interface.scaling_params import Scaling, ScalingAblation
 from src.scaling.arithmetic import check_resolution, suitable, total_stride
 from src.scaling.equations import Coefficients, factors
 from src.scaling.networks import Plan, cost_of

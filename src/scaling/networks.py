@@ -14,7 +14,7 @@ from torch import nn
 from torchvision.models.efficientnet import MBConv
 
 from src.base.randomness import seed_of
-from src.interface.params import Scaling
+from src.interface.scaling_params import Scaling
 from src.models import efficientnet
 from src.models.efficientnet import BASES
 from src.scaling.arithmetic import multiply_adds

@@ -12,7 +12,7 @@ from typing import Any
 from src.base import artifacts, distributed
 from src.images.image_batches import ImageBatches
 from src.interface import console
-from src.interface.params import Scaling
+from src.interface.scaling_params import Scaling
 from src.scaling import training
 from src.scaling.networks import Model
 from src.training import rate_finding

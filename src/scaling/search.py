@@ -11,7 +11,7 @@ from typing import Any
 
 from src.base import artifacts
 from src.images.image_batches import ImageBatches
-from src.interface.params import Scaling
+from src.interface.scaling_params import Scaling
 from src.models import cost
 from src.scaling import training
 from src.scaling.grid import Candidate

@@ -12,7 +12,7 @@ from torch import Tensor
 from src.base import artifacts, distributed
 from src.images.image_batches import ImageBatches
 from src.interface import console
-from src.interface.params import Arm, Scaling
+from src.interface.scaling_params import Arm, Scaling
 from src.scaling.networks import Model
 from src.scaling.training import fit
 from src.training import fitting

@@ -5,7 +5,7 @@ from torch import nn
 
 from src.images.augmentation import View
 from src.images.image_batches import ImageBatches
-from src.interface.params import Scaling
+from src.interface.scaling_params import Scaling
 from src.training import fitting
 from src.training.fitting import Fitted, Session
 from src.training.loop import Recipe

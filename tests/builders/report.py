@@ -19,7 +19,7 @@ from src.figures import calibration as calibration_figures
 from src.figures import cost, head_search, thumbnails, transfer
 from src.figures import data_efficiency as data_efficiency_figures
 from src.figures import scaling as scaling_figures
-from src.interface import params
+from src.interface import params, scaling_params
 from src.report import numbers
 from src.report.assessed import AssessedResults
 from src.report.audit_results import AuditResults
@@ -348,7 +348,7 @@ def study(
     compared, audit = compared or comparison({}), audit or audited(classes, pairs=min(3, sizes["test"] - 1), doubtful=2)
     few = few or by_images(classes=len(classes))
     families = {
-        "scaling_arms": dict.fromkeys(scaled.arms, params.Arm()),
+        "scaling_arms": dict.fromkeys(scaled.arms, scaling_params.Arm()),
         "compared_backbones": compared_entries(compared),
     }
     settings = replace(SETTINGS, **families | own)

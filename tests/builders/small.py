@@ -17,8 +17,9 @@ from src.images import augmentation
 from src.images.augmentation import COLUMNS, View
 from src.images.image_batches import ImageBatches
 from src.interface import params
-from src.interface.params import Augment, Finetune, Scaling
+from src.interface.params import Augment, Finetune
 from src.interface.params import Backbone as BackboneSettings
+from src.interface.scaling_params import Scaling
 from src.models.backbones import Backbone, load_backbone
 from src.models.heads import Head, build_head, join
 from src.training import fitting

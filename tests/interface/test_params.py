@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from dvc.utils.serialize import load_yaml
 
-from src.interface import params
+from src.interface import kinds, params, scaling_params
 
 ROOT = Path(__file__).parents[2]
 WRITTEN: dict[str, Any] = load_yaml(ROOT / "params.yaml")  # as DVC reads it
 
 
-FAMILIES = {"scaling_arms": params.Arm, "compared_backbones": params.Backbone}  # whose keys a person chooses
+FAMILIES = {"scaling_arms": scaling_params.Arm, "compared_backbones": params.Backbone}  # whose keys a person chooses
 
 
 def is_section(name: str, value: Any) -> bool:
@@ -38,7 +38,7 @@ SHIPPED = text_of(
     WRITTEN
     | {"dataset": WRITTEN["dataset"] | {"name": "cifar10", "source": None}}
     | {"finetune": WRITTEN["finetune"] | {"epochs": 10, "warmup_epochs": 1}}
-    | {"scaling_arms": {arm: {} for arm in params.OWN_ARMS}}
+    | {"scaling_arms": {arm: {} for arm in scaling_params.OWN_ARMS}}
 )
 
 
@@ -138,7 +138,7 @@ BAD_VALUES = [
     ("dataset__train_limit", "0.5", "dataset.train_limit: 0.5 is not allowed; "
      "allowed: an integer >= 2 and <= 1000000000 or null"),
     ("backbone__name", "efficientnet_b8", "backbone.name: 'efficientnet_b8' is not allowed; allowed: "
-     f"{', '.join(params.BACKBONES)} or timm/<name>; did you mean efficientnet_b7?"),
+     f"{', '.join(kinds.BACKBONES)} or timm/<name>; did you mean efficientnet_b7?"),
     ("backbone__weights", "null", "backbone.weights: null is not allowed; allowed: a text"),
     ("backbone__resolution", "nativ", "backbone.resolution: 'nativ' is not allowed; allowed: "
      "native or an integer >= 32 and <= 4096; did you mean native?"),

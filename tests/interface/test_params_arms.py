@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from src.interface import params
+from src.interface import kinds, scaling_params
 from tests.interface.test_params import edited, loaded, message
 
-ARMS = ", ".join((*params.OWN_ARMS, *params.BACKBONES, "small_cnn"))
+ARMS = ", ".join((*scaling_params.OWN_ARMS, *kinds.BACKBONES, "small_cnn"))
 OTHERS = f"{ARMS}, or a name of these beside the key"
 LETTERS = "letters a-z, digits and _ (a stage is called so)"
 ARM_KEYS = "name, resolution, epochs, batch_size, learning_rate, weight_decay, dropout, stochastic_depth"
@@ -35,7 +35,7 @@ BAD_ARMS = [
     ("{depth: {dropout: 1}}", "scaling_arms.depth.dropout: 1 is not allowed; "
      "allowed: a number >= 0 and < 1 or null"),
     *((f"{{{axis}: {{resolution: 64}}}}", f"scaling_arms.{axis}.resolution: 64 is not allowed, "
-       "the match decides it; allowed: null") for axis in params.OWN_ARMS),
+       "the match decides it; allowed: null") for axis in scaling_params.OWN_ARMS),
     *((f"{{{name}: {{{key}: 0.0}}}}", f"scaling_arms.{name}.{key}: 0.0 is not allowed, it is published; allowed: null")
       for name in ("resnet50", "efficientnet_b0", "small_cnn") for key in ("dropout", "stochastic_depth")),
     ("{a/b: {name: depth}}", f"scaling_arms.a/b: not allowed as a key; allowed: {LETTERS}"),
@@ -60,9 +60,9 @@ def test_a_wrong_arm_is_named_with_what_is_allowed(value, expected, tmp_path):
     assert len(found.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", [*params.OWN_ARMS, *params.REFERENCES])
+@pytest.mark.parametrize("name", [*scaling_params.OWN_ARMS, *scaling_params.REFERENCES])
 def test_every_axis_and_every_backbone_is_an_arm(name, tmp_path):
-    assert loaded(edited(scaling_arms=f"{{{name}: {{}}}}"), tmp_path).scaling_arms == {name: params.Arm()}
+    assert loaded(edited(scaling_arms=f"{{{name}: {{}}}}"), tmp_path).scaling_arms == {name: scaling_params.Arm()}
 
 
 def test_arms_keep_their_order_and_what_they_say(tmp_path):
@@ -71,9 +71,9 @@ def test_arms_keep_their_order_and_what_they_say(tmp_path):
     )
     arms = loaded(edited(scaling_arms=text), tmp_path).scaling_arms
     assert list(arms.items()) == [
-        ("small_cnn", params.Arm(resolution=32, epochs=5)),
-        ("width", params.Arm()),
-        ("baseline", params.Arm(dropout=0.0, learning_rate=0.001)),
+        ("small_cnn", scaling_params.Arm(resolution=32, epochs=5)),
+        ("width", scaling_params.Arm()),
+        ("baseline", scaling_params.Arm(dropout=0.0, learning_rate=0.001)),
     ]
     assert type(arms["baseline"].dropout) is float
 

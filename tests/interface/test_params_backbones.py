@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from src.interface import params
+from src.interface import kinds, params
 from tests.interface.test_params import edited, loaded, message
 
 LETTERS = "letters a-z, digits and _ (a stage is called so)"
@@ -17,10 +17,10 @@ BAD = [
     ("{lite0: {name: efficientnet_lite0, resolution: 96}}", "compared_backbones.lite0.weights: missing; "
      "allowed: a text"),
     ("{lite0: {name: efficientnet_lite9, weights: imagenet, resolution: 96}}", "compared_backbones.lite0.name: "
-     f"'efficientnet_lite9' is not allowed; allowed: {', '.join(params.BACKBONES)} or timm/<name>; did you mean "
+     f"'efficientnet_lite9' is not allowed; allowed: {', '.join(kinds.BACKBONES)} or timm/<name>; did you mean "
      "efficientnet_lite4?"),
     ("{lite0: {name: timm/, weights: imagenet, resolution: 96}}", "compared_backbones.lite0.name: 'timm/' is not "
-     f"allowed; allowed: {', '.join(params.BACKBONES)} or timm/<name>"),
+     f"allowed; allowed: {', '.join(kinds.BACKBONES)} or timm/<name>"),
     ("{lite0: {name: efficientnet_lite0, weights: imagenet, resolution: 31}}", "compared_backbones.lite0.resolution: "
      "31 "
      "is not allowed; allowed: native or an integer >= 32 and <= 4096"),

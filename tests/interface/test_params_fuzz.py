@@ -15,7 +15,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from src.interface import checking, params
+from src.interface import checking, params, scaling_params
 from tests.interface.test_params import SHIPPED, edited, message, text_of
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +64,7 @@ def said_of(tree: dict[str, Any]) -> str:
 KEYS = sorted(keys())
 LINES = [key for key in KEYS if key.count(".") < 2]  # that have a line of their own
 ARMS = [f"scaling_arms.{arm}" for arm in ("depth", "resnet50", "vgg16")]  # an axis, a reference, and neither
-ARM_KEYS = [f"{arm}.{key.name}" for arm in ARMS[:2] for key in fields(params.Arm)]
+ARM_KEYS = [f"{arm}.{key.name}" for arm in ARMS[:2] for key in fields(scaling_params.Arm)]
 ALL_KEYS = st.sampled_from(KEYS) | st.sampled_from(ARMS + ARM_KEYS)
 PLACES = ALL_KEYS | st.builds(lambda key, more: key + more, ALL_KEYS, st.sampled_from("sx_1é"))
 SCALARS = st.one_of(

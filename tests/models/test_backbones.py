@@ -8,7 +8,7 @@ import torchvision
 from torch import Tensor, nn
 
 from src.images.augmentation import View
-from src.interface.params import BACKBONES
+from src.interface.kinds import BACKBONES
 from src.models import backbones, lite
 from src.transfer import features
 from tests.builders.small import PICO, SHIPPED, backbone_settings, load, same_state

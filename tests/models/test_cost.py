@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model_weights
 
-from src.interface import params
+from src.interface import kinds, params
 from src.models import cost, lite, speed
 from src.models.backbones import load_backbone
 from tests.builders.small import PICO, convolutional, same_state
@@ -60,7 +60,7 @@ def plain() -> nn.Sequential:
     )
 
 
-@pytest.mark.parametrize("name", slow_unless_in(KINDS, params.BACKBONES))
+@pytest.mark.parametrize("name", slow_unless_in(KINDS, kinds.BACKBONES))
 def test_multiply_adds_are_exactly_half_of_the_operations_that_torch_counts(name: str) -> None:
     network = build(name)
     assert 2 * cost.multiply_adds(network, 64) == flops(network, 64)
@@ -73,7 +73,7 @@ def test_they_agree_at_sides_that_strides_divide_and_at_those_that_they_do_not(r
 
 
 @pytest.mark.parametrize(
-    "name", slow_unless_in(KINDS, [name for name in params.BACKBONES if name not in (PICO, *lite.RESOLUTIONS)])
+    "name", slow_unless_in(KINDS, [name for name in kinds.BACKBONES if name not in (PICO, *lite.RESOLUTIONS)])
 )
 def test_multiply_adds_are_the_published_ones_to_the_last_digit_that_is_published(name: str) -> None:
     """torchvision's metadata: 10^9 multiply-adds with three decimals, at the crop size of the first weights' recipe."""

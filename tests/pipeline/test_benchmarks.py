@@ -12,7 +12,7 @@ from scipy.stats import ttest_1samp
 
 from benchmarks import finetuning, gpu, halving, head_search, loaders, memory, startup, study, timing, traffic
 from benchmarks.timing import REPEATS, Windows
-from src.interface import params
+from src.interface import params, scaling_params
 from src.transfer import features
 from tests.builders.repository import ROOT, Repository
 from tests.builders.small import load
@@ -220,7 +220,7 @@ def test_the_time_of_a_study_is_its_multiply_adds_over_the_rate():
         scaling=replace(cfg.scaling, base="efficientnet_pico", base_resolution=32, stem_stride=2),
         scaling_ablation=replace(cfg.scaling_ablation, seeds=(0, 1), epochs=3),
         scaling_search=replace(cfg.scaling_search, epochs=0),
-        scaling_arms={"efficientnet_pico": params.Arm(epochs=5, resolution=64)},
+        scaling_arms={"efficientnet_pico": scaling_params.Arm(epochs=5, resolution=64)},
     )
     (job,) = [job for job in study.jobs(cfg) if job.name.startswith("scaling")]
     work = 6_069_312 * 2 * (5 * 45_000 + (5 * 5_000 + 5_000 + 10_000) / 3)

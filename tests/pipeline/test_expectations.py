@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from src import expectations
-from src.interface import params
+from src.interface import params, scaling_params
 
 SMALL = {"base": "efficientnet_pico", "base_resolution": 32}
 
@@ -21,7 +21,7 @@ def said(
     study = replace(cfg.dataset, **{"name": "cifar10", "train_limit": None} | dataset)
     name, resolution = ("efficientnet_pico", 32) if small else ("efficientnet_b0", "native")
     network = params.Backbone(name=name, weights="imagenet", resolution=resolution)
-    arms = {"baseline": params.Arm(), "width": params.Arm(), "small_cnn": params.Arm(epochs=1)}
+    arms = {"baseline": scaling_params.Arm(), "width": scaling_params.Arm(), "small_cnn": scaling_params.Arm(epochs=1)}
     scaling = replace(cfg.scaling, **SMALL if small else {})
     expectations.announce(replace(cfg, dataset=study, backbone=network, scaling=scaling, scaling_arms=arms))
     return " ".join(capsys.readouterr().out.split())

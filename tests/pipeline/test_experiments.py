@@ -47,7 +47,7 @@ def test_the_comparison_of_two_experiments_is_what_their_predictions_say(
     assert [(each["name"], each["sides"]["gentle"]) for each in compared["parameters"]] == [("lr", "0.001")]
     assert (compared["code"], compared["data"], compared["versions"], compared["warnings"]) == ([], [], [], [])
     (pairing,) = compared["comparisons"]
-    assert {row["stage"] for row in pairing["metrics"]} == {"finetune", "evidence"}
+    assert {row["stage"] for row in pairing["metrics"]} == {"finetune", "evidence", "export"}
     row = next(row for row in pairing["metrics"] if (row["stage"], row["metric"]) == ("finetune", "test.accuracy"))
     assert row["first"] == metrics(sample, "finetune")["test"]["accuracy"]
     assert row["p_value"] == pytest.approx(

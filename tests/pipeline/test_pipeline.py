@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from src.interface import params
+from src.interface import params, scaling_params
 from src.scaling import matching
 from tools import deps
 from tools.deps import OBSERVERS, imports, reached_from
@@ -193,7 +193,7 @@ def test_no_value_of_params_yaml_has_a_default_in_code(settings: type) -> None:
 
 
 def test_the_names_that_params_allow_for_axes_are_those_that_can_be_planned() -> None:
-    assert params.OWN_ARMS == matching.OWN_ARMS
+    assert scaling_params.OWN_ARMS == matching.OWN_ARMS
 
 
 def test_every_file_of_src_is_reached_by_a_script_or_is_an_observer() -> None:

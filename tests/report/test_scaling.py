@@ -9,7 +9,7 @@ from pandas.testing import assert_frame_equal
 
 from src.base import artifacts
 from src.evidence import comparisons
-from src.interface.params import Arm
+from src.interface.scaling_params import Arm
 from src.report import contents, pages, provenance, scaling_training, scaling_verdict
 from src.report.scaling import ablation
 from src.report.study import read_scaling

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
 
-from src.interface.params import OWN_ARMS, REFERENCES, Arm, ScalingAblation
+from src.interface.scaling_params import OWN_ARMS, REFERENCES, Arm, ScalingAblation
 from src.models import cost
 from src.models.efficientnet import PUBLISHED
 from src.scaling import arms, networks

@@ -11,7 +11,7 @@ import torch
 from torchvision.models.efficientnet import MBConvConfig
 
 from src.interface import params
-from src.interface.params import Scaling, ScalingSearch
+from src.interface.scaling_params import Scaling, ScalingSearch
 from src.models import cost
 from src.models.efficientnet import B0_TABLE, BASES, build, layout
 from src.scaling import arithmetic

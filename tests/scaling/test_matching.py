@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from src.interface import params
-from src.interface.params import OWN_ARMS, Scaling, ScalingAblation
+from src.interface.scaling_params import OWN_ARMS, Scaling, ScalingAblation
 from src.models import cost
 from src.models.efficientnet import BASES, build
 from src.scaling.arithmetic import multiply_adds

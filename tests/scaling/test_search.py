@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from src.images.image_batches import ImageBatches
-from src.interface.params import Scaling, ScalingSearch
+from src.interface.scaling_params import Scaling, ScalingSearch
 from src.models import cost
 from src.scaling import search, training
 from src.scaling.grid import Candidate, candidates

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from src.base.splits import Split
 from src.images.image_batches import ImageBatches
-from src.interface.params import Arm, ScalingAblation
+from src.interface.scaling_params import Arm, ScalingAblation
 from src.models import cost
 from src.scaling import arms, seeds, training
 from src.scaling.equations import PAPER

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from src.interface import params
+from src.interface import kinds
 from src.models.backbones import load_backbone
 from src.models.heads import build_head, join
 from src.training.parameter_groups import check_cover, parameter_groups
@@ -47,7 +47,7 @@ KINDS = ("efficientnet_pico", "efficientnet_b0", "efficientnet_lite0", "resnet18
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in KINDS)) for name in params.BACKBONES]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in KINDS)) for name in kinds.BACKBONES]
 )
 def test_the_blocks_of_a_backbone_are_its_stages_and_hold_each_parameter_once(name: str) -> None:
     backbone = skeleton(name)
