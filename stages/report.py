@@ -1,6 +1,7 @@
 """Put what all stages found on one page, as HTML and as Markdown.  `python -m stages.report`"""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -148,8 +149,8 @@ def main() -> None:
         provenance.require_same_settings(study.records, noted.sections)
         noted.settle()
         with artifacts.together(noted.confirm):
-            page = contents.report(study)
-            pages.write(page, "reports")
+            page = replace(contents.report(study), made=run.made)
+            pages.write(page, "reports", "plots/page")
             artifacts.write_text(card.card(study), "reports/model_card.md")
             confusion = partial(answers.confusion_rows, study.answers)
             artifacts.write_csv(confusion("frozen"), "plots/report/confusion_frozen.csv")
@@ -159,7 +160,7 @@ def main() -> None:
             artifacts.write_json(record.values(), "reports/run.json")
         run.dataset(study.records["download"].facts, study.metrics["download"])
         curves = {"train_frozen": study.frozen_curve, "finetune": study.finetuned_curve}
-        run.whole(study.metrics, "reports", {stage: rows.to_dict("records") for stage, rows in curves.items()})
+        run.whole(study.metrics, {stage: rows.to_dict("records") for stage, rows in curves.items()})
     console.say(f"report: {page.answer}")
     console.answer("report", "the page is reports/report.html")
 

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from src.figures.style import FAINT, INK, WIDTH, shortened, style, svg
+from src.figures.style import FAINT, INK, WIDTH, shortened, side_by_side, style, svg
 from src.figures.transfer import COLOURS, NAMES
 
 
 @style()
-def reliability_diagrams(charts: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
+def reliability_diagrams(charts: Mapping[str, Mapping[str, pd.DataFrame]], *, width: float = WIDTH) -> str:
     """Accuracy by confidence with intervals, a chart per method; on the diagonal a classifier is as right as it says.
 
     Args:
@@ -21,9 +21,9 @@ def reliability_diagrams(charts: Mapping[str, Mapping[str, pd.DataFrame]]) -> st
     frames = [rows for series in charts.values() for rows in series.values()]
     lowest = 100 * min(min(rows["confidence"].min(), rows["low"].min()) for rows in frames)
     start = max(0.0, np.floor(lowest / 10) * 10 - 2)
-    columns, labels = max(2, len(charts)), max(map(len, charts.values()))
-    figure = Figure(figsize=(WIDTH, WIDTH / columns + 0.6 + 0.25 * labels), layout="constrained")
-    grid = figure.subplots(1, columns, sharey=True)
+    (rows_of, columns), labels = side_by_side(max(2, len(charts)), width), max(map(len, charts.values()))
+    figure = Figure(figsize=(width, rows_of * (width / columns + 0.6 + 0.25 * labels)), layout="constrained")
+    grid = figure.subplots(rows_of, columns, sharey=True)
     for axes in grid[len(charts) :]:
         axes.set_visible(False)
     for axes, (method, series) in zip(grid, charts.items(), strict=False):
@@ -39,5 +39,6 @@ def reliability_diagrams(charts: Mapping[str, Mapping[str, pd.DataFrame]]) -> st
         axes.set_title(title, color=COLOURS.get(method, INK), size=11, pad=8 + 17 * labels)
         axes.set(xlim=(start, 101), ylim=(start, 101), aspect="equal", xlabel="confidence, %")
         axes.grid(visible=True, axis="both")
-    grid[0].set_ylabel("test accuracy, %")
+    for axes in grid[:rows_of]:
+        axes.set_ylabel("test accuracy, %")
     return svg(figure)

@@ -32,7 +32,7 @@ def accuracy_by_seconds(rows: pd.DataFrame, front: list[str], *, width: float = 
     axes.set(xlabel="seconds of this machine", ylabel="test accuracy, %")
     axes.grid(visible=True)
     scale_cost(axes, list(points.values()))
-    axes.margins(y=0.12)
+    axes.margins(x=0.38, y=0.12)
     figure.draw_without_rendering()  # now the layout is known, and what lies beside what
     label_points(axes, list(points.values()), colours)
     return svg(figure)

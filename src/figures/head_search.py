@@ -8,22 +8,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from src.figures.style import FAINT, INK, PAPER, WIDTH, label_ends, shortened, style, svg
+from src.figures.style import FAINT, INK, PAPER, WIDTH, label_ends, shortened, side_by_side, style, svg
 from src.figures.transfer import COLOURS, SHADES
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's
 
 
 @style()
-def grid_values(rows: pd.DataFrame, name: str) -> str:
+def grid_values(rows: pd.DataFrame, name: str, *, width: float = WIDTH) -> str:
     """What a parameter's values do: accuracy in the first rung, and the share of their heads that reach each rung.
 
     Args:
         rows: columns trial, rung, val_accuracy and the parameter; a row per head and rung.
         name: of the parameter.
     """
-    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    down, across = side_by_side(2, width)
+    figure = Figure(figsize=(width, 2.9 * down), layout="constrained")
+    left, right = figure.subplots(down, across)
     values = sorted(rows[name].unique())
     _ranges(left, rows[rows["rung"] == 1], name, values)
     last = rows["rung"].max()
@@ -39,7 +40,7 @@ def grid_values(rows: pd.DataFrame, name: str) -> str:
 
 
 @style()
-def grid_interaction(rows: pd.DataFrame, columns: str, down: str, panels: str) -> str:
+def grid_interaction(rows: pd.DataFrame, columns: str, down: str, panels: str, *, width: float = WIDTH) -> str:
     """Mean accuracy of each combination of three parameters in the first rung, and how many of its heads go on.
 
     Args:
@@ -50,8 +51,9 @@ def grid_interaction(rows: pd.DataFrame, columns: str, down: str, panels: str) -
     values = {name: sorted(first[name].unique()) for name in (columns, down, panels)}
     means = 100 * first.groupby([panels, down, columns])["val_accuracy"].mean()
     counts = beyond.groupby([panels, down, columns]).size()
-    figure = Figure(figsize=(WIDTH, 0.5 * len(values[down]) + 1.2), layout="constrained")
-    grid = figure.subplots(1, len(values[panels]), sharey=True, squeeze=False)
+    shape = side_by_side(len(values[panels]), width)
+    figure = Figure(figsize=(width, shape[0] * (0.5 * len(values[down]) + 1.2)), layout="constrained")
+    grid = figure.subplots(*shape, sharey=True, squeeze=False)
     for axes, panel in zip(grid.flat, values[panels], strict=True):
         cells = means.loc[panel].unstack(columns).loc[values[down], values[columns]].to_numpy()
         axes.pcolormesh(cells, cmap=SHADES["frozen"], vmin=means.min(), vmax=means.max(), edgecolors=PAPER)
@@ -66,7 +68,8 @@ def grid_interaction(rows: pd.DataFrame, columns: str, down: str, panels: str) -
         axes.set(xlabel=columns.replace("_", " "))
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-    grid[0, 0].set_ylabel(down.replace("_", " "))
+    for axes in grid[:, 0]:
+        axes.set_ylabel(down.replace("_", " "))
     return svg(figure)
 
 

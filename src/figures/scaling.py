@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from src.figures.labels import Point, label_points, scale_cost
-from src.figures.style import FAINT, INK, PAPER, WIDTH, label_ends, style, svg
+from src.figures.style import FAINT, INK, PAPER, WIDTH, label_ends, side_by_side, style, svg
 
 # From Okabe and Ito's palette, the yellows darkened so that a label can be read on white.
 ARMS = {
@@ -50,9 +50,9 @@ def accuracy_by_cost(rows: pd.DataFrame, *, width: float = WIDTH) -> str:
             values are not drawn.
     """
     looks = _looks(list(rows["arm"]))
-    side_by_side = width == WIDTH
-    figure = Figure(figsize=(width, 4.0 if side_by_side else 8.4), layout="constrained")
-    panels = figure.subplots(*((1, len(COSTS)) if side_by_side else (len(COSTS), 1)), sharey=True)
+    down, across = side_by_side(len(COSTS), width)
+    figure = Figure(figsize=(width, 4.0 if down == 1 else 2.8 * down), layout="constrained")
+    panels = figure.subplots(down, across, sharey=True)
     drawn = []
     for axes, (column, (label, unit)) in zip(panels, COSTS.items(), strict=True):
         known = rows[rows[column].notna()]
@@ -71,7 +71,7 @@ def accuracy_by_cost(rows: pd.DataFrame, *, width: float = WIDTH) -> str:
         scale_cost(axes, points)
         drawn.append((axes, points))
     panels[0].margins(y=0.12)
-    for axes in panels[:1] if side_by_side else panels:
+    for axes in panels[:down]:
         axes.set_ylabel("test accuracy, %")
     figure.draw_without_rendering()  # now the layout is known, and what lies beside what
     for axes, points in drawn:
@@ -90,7 +90,7 @@ def _short(arm: str) -> str:
 
 
 @style()
-def training_curves(curves: Mapping[str, pd.DataFrame]) -> str:
+def training_curves(curves: Mapping[str, pd.DataFrame], *, width: float = WIDTH) -> str:
     """Training loss and validation accuracy of each arm by epoch, the mean over seeds, and each seed faintly.
 
     Args:
@@ -98,9 +98,10 @@ def training_curves(curves: Mapping[str, pd.DataFrame]) -> str:
     """
     looks = _looks(list(curves))
     height = max(3.6, 0.2 * len(curves) + 1.0)
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    down, across = side_by_side(2, width)
+    figure = Figure(figsize=(width, height * down), layout="constrained")
     quantities = {"train_loss": ("training loss, nats", 1), "val_accuracy": ("validation accuracy, %", 100)}
-    for axes, (column, (label, scale)) in zip(figure.subplots(1, 2), quantities.items(), strict=True):
+    for axes, (column, (label, scale)) in zip(figure.subplots(down, across), quantities.items(), strict=True):
         for arm, rows in curves.items():
             colour, seeds = looks[arm][0], rows.groupby("seed")
             for _, one in seeds:
@@ -116,7 +117,9 @@ def training_curves(curves: Mapping[str, pd.DataFrame]) -> str:
 
 
 @style()
-def constraint_surface(candidates: pd.DataFrame, chosen: int | None, paper: tuple[float, float, float]) -> str:
+def constraint_surface(
+    candidates: pd.DataFrame, chosen: int | None, paper: tuple[float, float, float], *, width: float = WIDTH
+) -> str:
     """The surface alpha * beta^2 * gamma^2 = 2 seen along alpha, whose curves of equal alpha are drawn, and candidates.
 
     Args:
@@ -124,7 +127,7 @@ def constraint_surface(candidates: pd.DataFrame, chosen: int | None, paper: tupl
         chosen: index of the row to mark.
         paper: alpha, beta, gamma of the paper.
     """
-    figure = Figure(figsize=(WIDTH, 5.4), layout="constrained")
+    figure = Figure(figsize=(width, 5.4), layout="constrained")
     axes = figure.subplots()
     _draw_surface(axes)
     shown = _side_by_side(candidates)
@@ -135,7 +138,8 @@ def constraint_surface(candidates: pd.DataFrame, chosen: int | None, paper: tupl
     size = 95 if len(shown) <= MANY else 30
     dots = axes.scatter(shown["across"], shown["gamma"], s=size, edgecolors=FAINT, linewidths=1, zorder=3, **colours)
     if trained:
-        bar = figure.colorbar(dots, ax=axes, label="validation accuracy, %", aspect=30, pad=0.01)
+        side = "right" if width == WIDTH else "bottom"
+        bar = figure.colorbar(dots, ax=axes, label="validation accuracy, %", aspect=30, pad=0.01, location=side)
         bar.outline.set_visible(False)
     if len(shown) <= MANY:
         for row in shown.to_dict("records"):

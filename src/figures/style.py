@@ -70,6 +70,11 @@ def both(draw: Callable[..., str]) -> Drawings:
     return {"svg": draw(width=WIDTH), "narrow": draw(width=NARROW)}
 
 
+def side_by_side(count: int, width: float) -> tuple[int, int]:
+    """Rows and columns of `count` charts: side by side in the page's column, one below the other on a telephone."""
+    return (1, count) if width == WIDTH else (count, 1)
+
+
 def shortened(name: object, length: int) -> str:
     """`name` in one line of at most `length` characters that an SVG may hold."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(name))

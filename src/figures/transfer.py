@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from src.figures.style import FAINT, INK, PAPER, WIDTH, label_ends, shortened, style, svg
+from src.figures.style import FAINT, INK, PAPER, WIDTH, label_ends, shortened, side_by_side, style, svg
 
 COLOURS = {"frozen": "#0072b2", "finetuned": "#d55e00"}
 NAMES = {"frozen": "frozen", "finetuned": "fine-tuned"}
@@ -60,15 +60,19 @@ def accuracy_bars(rows: pd.DataFrame, chance: float, *, width: float = WIDTH) ->
 
 
 @style()
-def learning_curves(curves: Mapping[str, pd.DataFrame], best_epochs: Mapping[str, int]) -> str:
+def learning_curves(curves: Mapping[str, pd.DataFrame], best_epochs: Mapping[str, int], *, width: float = WIDTH) -> str:
     """Accuracy, loss and learning rates by epoch; a column of charts per method, its best epoch marked.
 
     Args:
         curves: by method, columns epoch, {train,val}_{accuracy,loss}, head_lr, perhaps backbone_lr or a rate per block.
         best_epochs: by method, the epoch whose weights were kept.
     """
-    figure = Figure(figsize=(WIDTH, 7.2), layout="constrained")
-    grid = figure.subplots(3, len(curves), sharex="col", sharey="row", squeeze=False, height_ratios=(3, 3, 2))
+    down, across = side_by_side(len(curves), width)
+    figure = Figure(figsize=(width, 7.2 * (1 + 0.8 * (down - 1))), layout="constrained")
+    ratios = (3, 3, 2) * down
+    shared: Any = {"sharex": "col", "sharey": "row"} if down == 1 else {}
+    grid = figure.subplots(3 * down, across, squeeze=False, height_ratios=ratios, **shared)
+    grid = grid if down == 1 else grid.reshape(down, 3).T
     for column, (method, rows) in zip(grid.T, curves.items(), strict=True):
         column[0].set_title(NAMES[method], color=COLOURS[method], size=11)
         for axes, quantity, scale in ((column[0], "accuracy", 100), (column[1], "loss", 1)):
@@ -85,10 +89,11 @@ def learning_curves(curves: Mapping[str, pd.DataFrame], best_epochs: Mapping[str
         column[2].yaxis.set_major_formatter(LogFormatter())
         column[2].yaxis.set_minor_formatter(LogFormatter())  # silent where the major ticks suffice
         column[2].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    for axes, label in zip(grid[:, 0], ("accuracy, %", "loss, nats", "learning rate"), strict=True):
-        axes.set_ylabel(label)
-    low, high = grid[2, 0].get_ylim()
-    grid[2, 0].set_ylim(low / 1.5, high * 1.5)  # a constant rate, too, is near a tick with a number
+    for column in grid.T[: 1 if down == 1 else None]:
+        for axes, label in zip(column, ("accuracy, %", "loss, nats", "learning rate"), strict=True):
+            axes.set_ylabel(label)
+        low, high = column[2].get_ylim()
+        column[2].set_ylim(low / 1.5, high * 1.5)  # a constant rate, too, is near a tick with a number
     for axes in grid.flat:
         axes.grid(visible=True)
         label_ends(axes)
@@ -96,7 +101,9 @@ def learning_curves(curves: Mapping[str, pd.DataFrame], best_epochs: Mapping[str
 
 
 @style()
-def confusion_matrices(matrices: Mapping[str, NDArray[np.int64]], classes: Sequence[str]) -> str:
+def confusion_matrices(
+    matrices: Mapping[str, NDArray[np.int64]], classes: Sequence[str], *, width: float = WIDTH
+) -> str:
     """Per cent of each actual class (row) by the class that was named (column), a matrix per method; for few classes.
 
     Args:
@@ -104,8 +111,10 @@ def confusion_matrices(matrices: Mapping[str, NDArray[np.int64]], classes: Seque
     """
     count = len(classes)
     labels = [shortened(name, 14) for name in classes]
-    figure = Figure(figsize=(WIDTH, 4.7 + 0.06 * max(map(len, labels))), layout="constrained")
-    for axes, (method, matrix) in zip(figure.subplots(1, len(matrices), sharey=True), matrices.items(), strict=True):
+    rows, columns = side_by_side(len(matrices), width)
+    figure = Figure(figsize=(width, rows * (4.7 + 0.06 * max(map(len, labels)))), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True)
+    for axes, (method, matrix) in zip(grid, matrices.items(), strict=True):
         shares = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         axes.pcolormesh(shares, cmap=SHADES[method], norm=PowerNorm(0.5, 0, 100), edgecolors=PAPER, linewidth=0.5)
         for row, column in zip(*np.nonzero(shares >= 0.5), strict=True):
@@ -117,7 +126,8 @@ def confusion_matrices(matrices: Mapping[str, NDArray[np.int64]], classes: Seque
         axes.set(xlabel="predicted class", ylim=(count, 0), aspect="equal")
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-    figure.axes[0].set_ylabel("actual class")
+    for axes in figure.axes[:rows]:
+        axes.set_ylabel("actual class")
     return svg(figure)
 
 
@@ -147,9 +157,9 @@ def class_ranges(rows: Mapping[str, pd.DataFrame], *, width: float = WIDTH) -> s
 
 
 @style()
-def search_curves(curves: pd.DataFrame, best_trial: int) -> str:
+def search_curves(curves: pd.DataFrame, best_trial: int, *, width: float = WIDTH) -> str:
     """Validation accuracy by epoch of every trial, the best one marked; columns trial, epoch, val_accuracy."""
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    figure = Figure(figsize=(width, 3.4), layout="constrained")
     axes = figure.subplots()
     best = curves[curves["trial"] == best_trial]
     for _, rows in curves[curves["trial"] != best_trial].groupby("trial"):
@@ -164,16 +174,19 @@ def search_curves(curves: pd.DataFrame, best_trial: int) -> str:
 
 
 @style()
-def search_values(trials: pd.DataFrame, importances: Mapping[str, float], best_trial: int) -> str:
+def search_values(
+    trials: pd.DataFrame, importances: Mapping[str, float], best_trial: int, *, width: float = WIDTH
+) -> str:
     """Validation accuracy of every trial by the value it drew, a chart per searched parameter, the best trial marked.
 
     Args:
         trials: columns trial, val_accuracy and one per parameter.
         importances: by parameter, fraction; in the order of the charts.
     """
-    height = -(-len(importances) // 3)
-    figure = Figure(figsize=(WIDTH, 2.5 * height), layout="constrained")
-    grid = figure.subplots(height, 3, sharey=True, squeeze=False)
+    _, columns = side_by_side(3, width)
+    height = -(-len(importances) // columns)
+    figure = Figure(figsize=(width, 2.5 * height), layout="constrained")
+    grid = figure.subplots(height, columns, sharey=True, squeeze=False)
     best = trials["trial"] == best_trial
     for axes in grid.flat[len(importances) :]:
         axes.set_visible(False)

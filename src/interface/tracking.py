@@ -11,6 +11,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.base import distributed
@@ -66,6 +68,13 @@ class Run:
         self._run = self._start(self._name, self._parent)
         self._sender.log(self._run, params=names.texts(record.params), tags=versions())
 
+    @property
+    def made(self) -> str:
+        """By which experiment of DVC, or state of the workspace, at which commit, and on which day."""
+        name, commit = self._of.name, self._of.tags.get("git_commit", "")[:7]
+        parts = [name, commit if commit not in name else "", f"{datetime.now(UTC):%Y-%m-%d}"]
+        return ", ".join(filter(None, parts))
+
     def given(self, files: Mapping[str, str | None]) -> None:
         """Log as inputs the splits among the files that the stage was given, which are SHA-256 by path."""
         contents.log_inputs(self._sender, self._run, contents.splits_among(files, self._of.group))
@@ -114,16 +123,15 @@ class Run:
         found = contents.points(names.numbers(values, self._section, images), _now())
         self._sender.log(self._run, metrics=found, tags={"metrics_sha256": digest})
 
-    def whole(self, metrics: Mapping[str, Row], folder: str, curves: Mapping[str, Iterable[Mapping[Any, Any]]]) -> None:
+    def whole(self, metrics: Mapping[str, Row], curves: Mapping[str, Iterable[Mapping[Any, Any]]]) -> None:
         """Log what all stages found, by stage, as the experiment's, which is FINISHED with this stage.
 
         Args:
-            folder: whose files become artifacts: the page, its figures, predictions.
             curves: of stages that DVC may have restored, which logged no epoch.
         """
         self._complete = True
         at, run, sender = _now(), self._parent, self._sender
-        contents.log_whole(sender, run, metrics, folder, at)
+        contents.log_whole(sender, run, metrics, Path(), at)
         contents.log_curves(sender, run, curves, at)
 
     def end(self, status: str) -> None:

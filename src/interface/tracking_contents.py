@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 DIGEST = 12  # characters of a digest, of which MLflow takes 36 and its page shows few
-INTERVALS = "intervals.json"  # [low, high] by name of a metric, beside the page
+INTERVALS = "reports/intervals.json"  # [low, high] by name of a metric
+FOLDERS = ("reports", "plots/page")  # what becomes an artifact: the page, predictions, figures and tables
 CONTEXTS = {"train": "training", "val": "validation", "test": "testing"}
 
 
@@ -53,18 +55,23 @@ def log_inputs(sender: Sender, run: Handle, sets: Sequence[tuple[str, str, str, 
         sender.ask(log)
 
 
-def log_whole(sender: Sender, run: Handle, metrics: Mapping[str, Row], folder: str, at: int) -> None:
-    """Log every stage's metrics, `metrics` by stage, with the intervals in `folder`, whose files become artifacts.
+def log_whole(sender: Sender, run: Handle, metrics: Mapping[str, Row], root: Path, at: int) -> None:
+    """Log every stage's metrics, `metrics` by stage, with intervals, and the folders of the report below `root`.
 
     `download`'s metrics say how many images there are.
     """
-    splits, file = metrics.get("download", {}), Path(folder, INTERVALS)
+    splits, file = metrics.get("download", {}), root / INTERVALS
     images = {split: splits[split]["images"] for split in CONTEXTS if split in splits}
     intervals = json.loads(file.read_text()) if file.exists() else {}
     found = points(numbers_of_all(metrics, images, intervals), at)
     sender.log(run, metrics=found, tags={"complete": "true"})
-    if Path(folder).is_dir():
-        sender.ask(lambda client: client.log_artifacts(run.id, folder, Path(folder).name))
+    for folder in FOLDERS:
+        if (root / folder).is_dir():
+            sender.ask(partial(_log_folder, run=run, root=root, folder=folder))
+
+
+def _log_folder(client: "MlflowClient", *, run: Handle, root: Path, folder: str) -> None:
+    client.log_artifacts(run.id, str(root / folder), folder)
 
 
 def log_curves(sender: Sender, run: Handle, curves: Mapping[str, Iterable[Mapping[Any, Any]]], at: int) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CURVES = ("train_frozen", "finetune")
-DOWNLOAD, REPORTS = "data/runs/download.json", "reports"
+DOWNLOAD = "data/runs/download.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +71,9 @@ def mirror(client: "MlflowClient", each: Kept) -> bool:
         if facts := cache.read(DOWNLOAD):
             whole = contents.whole_dataset(of.params, json.loads(facts)["facts"], metrics["download"])
             contents.log_inputs(sender, run, [whole], json.dumps(metrics["download"]))
-        cache.unpack(REPORTS, Path(folder, REPORTS))
-        contents.log_whole(sender, run, metrics, str(Path(folder, REPORTS)), each.ended)
+        for kept in contents.FOLDERS:
+            cache.unpack(kept, Path(folder, kept))
+        contents.log_whole(sender, run, metrics, Path(folder), each.ended)
         contents.log_curves(sender, run, _curves(each.reference), each.ended)
         sender.ask(lambda client: client.set_terminated(run.id, "FINISHED", each.ended))
         sender.close()

@@ -4,18 +4,19 @@ N images, K classes.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from src.base.stage_records import StageRecord
 from src.evidence.paired import Difference
 from src.evidence.repeated import Repeated
 from src.figures import transfer
 from src.figures.style import both
-from src.report.numbers import count, duration, interval, p_value, percent, points
+from src.report.numbers import count, duration, interval, listed, p_value, percent, points
 from src.report.pages import Figure, Table
 from src.report.study import LABELS, Study
 
@@ -25,9 +26,20 @@ DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "dig
 
 def title(study: Study) -> str:
     """As params.yaml has it, or by the dataset; a folder or an archive elsewhere is called by its own name."""
-    dataset, given = study.settings["dataset"], study.settings["report"].title
+    return study.settings["report"].title or f"EfficientNet on {images_called(study)}"
+
+
+def images_called(study: Study) -> str:
+    """The dataset's name for people."""
+    dataset = study.settings["dataset"]
     own = re.sub(ARCHIVE, "", Path(dataset.source).name) if dataset.source else "the images of data/source"
-    return given or f"EfficientNet on {DATASETS.get(dataset.name, own)}"
+    return DATASETS.get(dataset.name, own)
+
+
+def devices(records: Iterable[StageRecord]) -> str:
+    """What they ran on, for people: the table of stages has more."""
+    names = dict.fromkeys(record.facts["device"] for record in records if "device" in record.facts)
+    return listed("a CPU" if name.startswith("cpu") else name for name in names) if names else "one machine"
 
 
 def answer(accuracies: pd.DataFrame, found: Mapping[str, Repeated], chance: float) -> str:
@@ -95,13 +107,12 @@ def facts(study: Study) -> str:
     """What ran on what, in one line."""
     download, records = study.metrics["download"], study.records.values()
     images = sum(download[split]["images"] for split in ("train", "val", "test"))
-    devices = dict.fromkeys(record.facts["device"] for record in records if "device" in record.facts)
     frozen, tuned = (study.records[stage].facts.get("resolution") for stage in ("extract_features", "finetune"))
     own = study.records["download"].facts.get("copies") is not None
     return (
         f"{study.settings['backbone'].name} at {frozen} pixels{f', fine-tuned at {tuned},' if tuned != frozen else ''} "
-        f"on {study.settings['dataset'].name}: {count(images)} images, {count(len(study.answers.classes))} classes. "
-        f"{duration(sum(record.seconds for record in records))} in all, on {', '.join(devices)}."
+        f"on {images_called(study)}: {count(images)} images, {count(len(study.answers.classes))} classes. "
+        f"{duration(sum(record.seconds for record in records))} in all, on {devices(records)}."
         + (" The split into train, validation and test is this study's own." if own else "")
     )
 
@@ -166,6 +177,7 @@ def accuracy_rows(study: Study, accuracies: pd.DataFrame) -> Table:
     val = percent(study.metrics["baseline"]["val"]["untrained"])
     rows.insert(0, [f"{LABELS['untrained']}, mean of {heads}", "", val, f"{percent(mean)} ± {100 * spread:.1f}"])
     return Table(
+        name="accuracy",
         caption="Accuracy with 95 % Wilson intervals. On the training images, unaugmented, it says how much a method "
         "remembers. Validation images chose the head and the epochs; test images chose nothing.",
         rows=pd.DataFrame(rows, columns=["Method", "Train", "Validation", "Test"]),

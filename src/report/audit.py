@@ -1,6 +1,7 @@
 """The chapter on whether images and labels are sound, and what that means for the scores. T x T pixels."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -9,6 +10,7 @@ from torch import Tensor
 from src.base.splits import SPLITS
 from src.evidence import audited
 from src.figures import thumbnails
+from src.figures.style import both
 from src.report.numbers import count, interval, percent
 from src.report.pages import Figure, Section, Table
 from src.report.study import LABELS, TRAINED, Study
@@ -78,6 +80,7 @@ def _counts(study: Study) -> Table:
     ]
     columns = ["Split", "Images", "Near copy within", "In train", "In validation", "Doubtful labels"]
     return Table(
+        name="audit",
         caption="Images that have a near copy in their own split, in train and in validation, and doubtful labels.",
         rows=pd.DataFrame(rows, columns=columns),
     )
@@ -97,7 +100,7 @@ def _score_rows(study: Study) -> list[Table]:
         return []
     columns = ["Split", "Images", "How many", *(LABELS[method] for method in TRAINED)]
     caption = "Accuracy on images with and without a near copy in train, with 95 % Wilson intervals."
-    return [Table(caption=caption, rows=pd.DataFrame(rows, columns=columns), text_columns=2)]
+    return [Table(name="without_copies", caption=caption, rows=pd.DataFrame(rows, columns=columns), text_columns=2)]
 
 
 def _pairs(study: Study) -> list[Figure]:
@@ -109,7 +112,7 @@ def _pairs(study: Study) -> list[Figure]:
     return [
         Figure(
             name="near_copies",
-            svg=thumbnails.sheet(_pixels(found["pairs"]), words, PAIR_COLUMNS),
+            **both(partial(thumbnails.sheet, _pixels(found["pairs"]), words, PAIR_COLUMNS)),
             alt=f"{len(rows)} pairs of images side by side: {'; '.join(' and '.join(each[:2]) for each in words[:3])}.",
             caption=f"{count(len(rows))} of {count(len(study.audit.copies))} pairs of near copies, those across splits "
             "first, from the most alike to the least: the last ones say how far to believe the count.",
@@ -134,7 +137,7 @@ def _labels(study: Study) -> list[Figure]:
     return [
         Figure(
             name="doubtful_labels",
-            svg=thumbnails.sheet(pixels, words, LABEL_COLUMNS),
+            **both(partial(thumbnails.sheet, pixels, words, LABEL_COLUMNS)),
             alt=f"{len(words)} images with a doubtful label: "
             f"{'; '.join(f'{label} rather {other}' for label, other, _ in words[:3])}.",
             caption=f"{count(len(words))} of {count(len(study.audit.labels))} doubtful labels: the label, below it the "

@@ -51,6 +51,7 @@ def result_rows(study: Study) -> Table:
     images = next(iter(results.runs.values())).facts["train_images"]
     more = " Fine-tuned is what this study's own fine-tuning reaches on the same test images." if tuned else ""
     return Table(
+        name="backbones",
         caption=f"Accuracy of a linear probe on frozen, clean features of {count(images)} training images, with 95 % "
         f"Wilson intervals; and of {study.settings['comparison'].neighbours} nearest neighbours on test. Validation "
         f"chose the penalty.{more}",
@@ -86,6 +87,7 @@ def cost_rows(study: Study) -> Table:
     ]
     columns = ["Entry", "Parameters", "Multiply-adds", "Features", "Images/s", "Extraction", "Probe", "Penalty"]
     return Table(
+        name="backbones_cost",
         caption="What it costs: parameters and multiply-adds of one image, without a classifier, products within "
         "attention counted; the width of its features; images/s and time of their extraction, time of the whole path "
         "of probes; and the penalty that validation chose.",
@@ -115,6 +117,7 @@ def difference_rows(study: Study, found: Sequence[Difference]) -> Table:
         rows[-1] += [*map(count, alone), p_value(each.p_value)]
     columns = ["Comparison", "Verdict", "Difference", "Only the first right", "Only the second right", "p"]
     return Table(
+        name="backbones_best",
         caption="The best on validation against each other one: differences in test accuracy, in percentage points, "
         "paired image by image; p of McNemar's exact test, which decides, and Newcombe's paired intervals. Both are "
         f"corrected, by Holm's procedure, for all {count(len(found))} pairs. They cover the luck in which images were "
@@ -134,6 +137,7 @@ def pairs(study: Study, found: Sequence[Difference]) -> list[Table]:
     rows = [[one, *("" if one == other else _cell(*cells[one, other]) for other in keys)] for one in keys]
     return [
         Table(
+            name="backbones_pairs",
             caption="Every pair: test accuracy of the row minus that of the column, in percentage points, = where the "
             "two cannot be told apart.",
             rows=pd.DataFrame(rows, columns=["Entry", *keys]),

@@ -1,11 +1,13 @@
 """The chapter on how sure the networks are, and whether they know when they err. N images, K classes."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from src.figures import calibration
+from src.figures.style import both
 from src.report import certainty_tables as tables
 from src.report.numbers import count, interval, percent
 from src.report.pages import Figure, Section, Table
@@ -113,7 +115,7 @@ def _reliability_figure(study: Study) -> Figure:
         texts.append(f"{NAMES[method]}, {', '.join(errors)}")
     return Figure(
         name="reliability",
-        svg=calibration.reliability_diagrams(charts),
+        **both(partial(calibration.reliability_diagrams, charts)),
         alt=f"Accuracy on test by stated confidence. Expected calibration error of {'; '.join(texts)}.",
         caption="How often the class that was named is right, by how sure the network is of it, in bins of as many "
         "test images each as ties allow, with 95 % Wilson intervals. On the dashed line it is right as often as it "

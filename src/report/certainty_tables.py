@@ -33,6 +33,7 @@ def score_rows(study: Study) -> Table:
     ]
     columns = ["Score on test", "Frozen", "Frozen, temperature", "Fine-tuned", "Fine-tuned, temperature"]
     return Table(
+        name="scores",
         caption="Scores on test with 95 % intervals: Wilson's of shares, a studentised bootstrap's of means over "
         f"images. The calibration error is of {study.settings['evidence'].bins} bins of equally many images; chance "
         "raises it above the truth, which its interval is about; debiased, that is taken away. A temperature changes "
@@ -72,6 +73,7 @@ def coverage_rows(study: Study) -> Table:
     ]
     columns = ["Method", "Accuracy wanted", "Answers from", "Answered on test", "Right of these", "Target"]
     return Table(
+        name="coverage",
         caption="Passing on images: the confidence, by the fitted temperature, from which on validation has the "
         "accuracy wanted, and what that comes to on test, with 95 % Wilson intervals. A target is held or missed where "
         "the interval leaves no doubt.",
@@ -99,6 +101,7 @@ def difference_rows(study: Study) -> Table:
     ]
     columns = ["Comparison", "Verdict", "Difference", "Only the first right", "Only the second right", "p"]
     return Table(
+        name="differences",
         caption="Differences in test accuracy, in percentage points, paired image by image: p of McNemar's exact test, "
         "which decides, and Newcombe's paired interval. The first is what this study asks; the others are asked "
         "together, and corrected for it by Holm's procedure. They cover the luck in which images were drawn, of "
@@ -135,6 +138,7 @@ def option_rows(study: Study) -> list[Table]:
     ]
     return [
         Table(
+            name="options",
             caption="What more work at test time makes of the fine-tuned network: the mean of what it says of an image "
             "and of its mirror image, and the mean of networks of several seeds. Differences to it as it is, on the "
             "same test images, in percentage points, by McNemar's exact test and Newcombe's interval, corrected "
@@ -169,6 +173,7 @@ def class_rows(study: Study) -> Table:
     ]
     extent = "" if few else f" The {MOST_CLASSES} classes with the lowest F1; plots/evidence/classes.csv has all."
     return Table(
+        name="classes",
         caption="Each class as the fine-tuned network sees it on test: the share of its images that are named so "
         "(recall), the share of images named so that are (precision), with 95 % Wilson intervals, and their harmonic "
         f"mean F1, in per cent.{extent}",

@@ -10,7 +10,7 @@ import pandas as pd
 from src.evidence import fronts
 from src.figures import cost
 from src.figures.style import both
-from src.report.answer import on_test
+from src.report.answer import devices, on_test
 from src.report.numbers import count, duration, interval, percent
 from src.report.pages import Block, Figure, Section, Table
 from src.report.study import LABELS, Study
@@ -35,10 +35,9 @@ def answer(study: Study, accuracies: pd.DataFrame) -> str:
     """What fine-tuning took beside the frozen backbone, in one sentence."""
     seconds = _rows(study, accuracies).set_index("method")["seconds"]
     frozen, tuned = seconds["frozen"], seconds["finetuned"]
-    device = study.records["finetune"].facts.get("device", "one machine")
     return (
         f"From images to the frozen head it took {duration(frozen)}, to the fine-tuned network {duration(tuned)} in "
-        f"all, {tuned / frozen:.1f} times as long, on {device}."
+        f"all, {tuned / frozen:.1f} times as long, on {devices([study.records['finetune']])}."
     )
 
 
@@ -122,6 +121,7 @@ def _table(study: Study, rows: pd.DataFrame) -> Table:
         shown.append([row["label"], of or "one training", told, duration(row["seconds"])])
     columns = ["Method", "Stages", "Test", "Time"]
     return Table(
+        name="cost",
         caption="What each way took, start-up and search included; of an arm, the mean of its seeds.",
         rows=pd.DataFrame(shown, columns=columns),
         text_columns=2,

@@ -135,6 +135,7 @@ def _rows(study: Study) -> Table:
     ]
     columns = ["Images a class", "Images", "Draws", "Test accuracy", "Penalty"]
     return Table(
+        name="data_efficiency",
         caption="A linear probe on the clean features of so many training images, as many of each class as it has. "
         "Validation, all of it, chose each penalty; shown is their geometric mean.",
         rows=pd.DataFrame(rows, columns=columns),

@@ -78,6 +78,7 @@ def _engines(study: Study, scores: Mapping[str, Any], facts: Mapping[str, Any]) 
     columns = ["Engine", "Test accuracy", "Size", "One image", "95th percentile", "Images/s"]
     threads = facts["threads"]
     return Table(
+        name="engines",
         caption="The same images through each, turn by turn, from stored pixels to probabilities, on a CPU with "
         f"{threads} thread{'s' if threads != 1 else ''}: the median and the 95th percentile of single images, and the "
         "rate in batches of 64.",

@@ -1,6 +1,7 @@
 """The chapter on the search for a head where it tried the whole grid, in rungs."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pandas as pd
 from src.evidence.grid_effects import variance_shares
 from src.figures import head_search as figures
 from src.figures import transfer
+from src.figures.style import both
 from src.report.numbers import count, listed, percent
 from src.report.pages import Figure, Section, Table
 from src.report.study import Study
@@ -34,11 +36,11 @@ def grid_chapter(study: Study, finalists: Table) -> Section:
     drawn = [_value_figure(rows, name, rungs) for name in parameters]
     curves = Figure(
         name="search_curves",
-        svg=transfer.search_curves(study.trial_curves, best),
+        **both(partial(transfer.search_curves, study.trial_curves, best)),
         alt=f"Validation accuracy by epoch of the heads of the last rung, trial {best} marked.",
         caption="Validation accuracy of every head of the last rung, epoch by epoch.",
     )
-    tables = [Table(caption="The rungs.", rows=_rung_table(rungs), text_columns=0), finalists]
+    tables = [Table(name="search_rungs", caption="The rungs.", rows=_rung_table(rungs), text_columns=0), finalists]
     together = _together(rows) if all(name in parameters for name in TOGETHER) else []
     return Section(title="The search for a head", blocks=[text, *tables, curves, *drawn, *together])
 
@@ -90,7 +92,7 @@ def _value_figure(rows: pd.DataFrame, name: str, rungs: pd.DataFrame) -> Figure:
     note = " as Adam takes it, before its optimizer's factor" if name == "learning_rate" else ""
     return Figure(
         name=f"search_{name}",
-        svg=figures.grid_values(rows, name),
+        **both(partial(figures.grid_values, rows, name)),
         alt=f"Accuracy after the first rung by {words}, and the share of each value among the heads of each rung. "
         f"{'; '.join(values)}.",
         caption=f"{words.capitalize()}{note}. Left: validation accuracy of all heads after {first['epochs']:.2g} "
@@ -105,7 +107,7 @@ def _together(rows: pd.DataFrame) -> list[str | Figure | Table]:
     epochs = f"{first['epochs'].iloc[0]:.2g}"
     figure = Figure(
         name="search_interaction",
-        svg=figures.grid_interaction(rows, *TOGETHER),
+        **both(partial(figures.grid_interaction, rows, *TOGETHER)),
         alt=f"Mean validation accuracy after {epochs} epochs by learning rate, weight decay and optimizer. "
         f"Shares in the variance: {', '.join(f'{_words(key)} {percent(share)}' for key, share in shares.items())}.",
         caption="Learning rate × weight decay × optimizer: mean validation accuracy (%) of the heads after "
@@ -127,6 +129,7 @@ def _sentence(shares: Mapping[tuple[str, ...], float], epochs: str) -> str:
 def _share_table(shares: Mapping[tuple[str, ...], float]) -> Table:
     rows = [(_words(key), percent(share)) for key, share in shares.items()]
     return Table(
+        name="search_shares",
         caption="Share in the variance of validation accuracy in the first rung (exact, over the whole grid).",
         rows=pd.DataFrame(rows, columns=["Parameter", "Share"]),
     )

@@ -1,8 +1,11 @@
 """The chapter on the search for a head."""
 
+from functools import partial
+
 import pandas as pd
 
 from src.figures import transfer
+from src.figures.style import both
 from src.report.grid_search import grid_chapter
 from src.report.numbers import percent
 from src.report.pages import Figure, Section, Table
@@ -18,14 +21,14 @@ def search_chapter(study: Study) -> Section:
     parts = {name.replace("_", " "): percent(share) for name, share in shares.items()}
     drawn = Figure(
         name="search",
-        svg=transfer.search_values(study.trials, shares, best),
+        **both(partial(transfer.search_values, study.trials, shares, best)),
         alt=f"Validation accuracy by value drawn. Importance: {', '.join(map(' '.join, parts.items()))}.",
         caption="Each dot is a trial, the coloured one the best; bars are means. In the titles, the parameter's "
         "importance: its share in the variance of validation accuracy (fANOVA), a rough guide from so few draws.",
     )
     curves = Figure(
         name="search_curves",
-        svg=transfer.search_curves(study.trial_curves, best),
+        **both(partial(transfer.search_curves, study.trial_curves, best)),
         alt=f"Validation accuracy by epoch of all {draws} trials, trial {best} marked.",
         caption="Validation accuracy of every trial, epoch by epoch.",
     )
@@ -35,7 +38,10 @@ def search_chapter(study: Study) -> Section:
         f"Trial {best} won: it is the head of both networks above."
     )
     importances = pd.DataFrame(parts.items(), columns=["Parameter", "Importance"])
-    tables = [_trial_rows(study, best), Table(caption="Importance of each parameter.", rows=importances)]
+    tables = [
+        _trial_rows(study, best),
+        Table(name="search_importances", caption="Importance of each parameter.", rows=importances),
+    ]
     return Section(title="The search for a head", blocks=[text, drawn, curves, *tables])
 
 
@@ -51,6 +57,7 @@ def _trial_rows(study: Study, best: int) -> Table:
     for name in ("learning_rate", "weight_decay", "dropout"):
         shown[name] = ranked[name].map("{:g}".format)
     return Table(
+        name="search_trials",
         caption="All trials that trained to the end, the best validation accuracy first; ★ the one that was chosen.",
         rows=shown.rename(columns=lambda name: str(name).replace("_", " ").replace("val ", "val. ").capitalize()),
         text_columns=1 + len(words),

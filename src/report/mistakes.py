@@ -30,6 +30,7 @@ def mistakes(study: Study) -> Section:
         "finetuned": "Fine-tuned",
     }
     table = Table(
+        name="mistakes",
         caption="The most frequent mistakes of the fine-tuned network on test, beside the frozen backbone's; "
         "images are those of the actual class.",
         rows=pairs.assign(images=pairs["images"].map(count)).rename(columns=names),
@@ -64,7 +65,7 @@ def _matrix_figure(study: Study) -> Figure:
     matrices = {method: answers.confusion_matrix(study.answers, method) for method in TRAINED}
     return Figure(
         name="confusion",
-        svg=transfer.confusion_matrices(matrices, study.answers.classes),
+        **both(partial(transfer.confusion_matrices, matrices, study.answers.classes)),
         alt="Two confusion matrices, frozen and fine-tuned; the largest mistakes are in the table below.",
         caption="Per cent of the test images of each actual class (row) by the class named (column); blank below 0.5.",
     )

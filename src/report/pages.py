@@ -1,10 +1,13 @@
 """The report as a page: sections of text, tables and figures, written as one HTML file and as Markdown with figures.
 
+Each figure is a file of its own as well, and each table.
+
 What the sections say is decided in contents.py; how a page looks, here, in page.html and in page.md.
 The HTML page asks for nothing outside itself: its figures are data: URIs.
 """
 
 import base64
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -41,12 +44,16 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of finished text: the first `text_columns` are words, the others numbers; row `marked` stands out."""
+    """Rows of finished text: the first `text_columns` are words, the others numbers; row `marked` stands out.
+
+    `name` is its file's stem; without one it has no file.
+    """
 
     caption: str
     rows: pd.DataFrame
     text_columns: int = 1
     marked: int | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,12 +111,15 @@ class Page:
     made: str = ""
 
 
-def write(page: Page, folder: str) -> None:
-    """Write report.html, report.md and an .svg per figure of `page` into `folder`."""
-    for figure in _figures(page):
-        artifacts.write_text(figure.svg, f"{folder}/{figure.name}.svg")
+def write(page: Page, folder: str, parts: str) -> None:
+    """Write report.html and report.md into `folder`, each figure as .svg and each named table as .csv into `parts`."""
+    for block in _blocks(page):
+        if isinstance(block, Figure):
+            artifacts.write_text(block.svg, f"{parts}/{block.name}.svg")
+        elif isinstance(block, Table) and block.name:
+            artifacts.write_csv(block.rows, f"{parts}/{block.name}.csv")
     artifacts.write_text(as_html(page), f"{folder}/report.html")
-    artifacts.write_text(as_markdown(page), f"{folder}/report.md")
+    artifacts.write_text(as_markdown(page, os.path.relpath(parts, folder) + "/"), f"{folder}/report.md")
 
 
 def as_html(page: Page) -> str:
@@ -117,11 +127,11 @@ def as_html(page: Page) -> str:
     return _environment(autoescape=True).from_string(_template("page.html")).render(page=page) + "\n"
 
 
-def as_markdown(page: Page) -> str:
-    """The same in GitHub's Markdown, with figures as files beside it."""
+def as_markdown(page: Page, figures: str = "") -> str:
+    """The same in GitHub's Markdown, its figures being files whose paths begin with `figures`."""
     environment = _environment(autoescape=False)
     environment.filters["md"] = markdown_text
-    return environment.from_string(_template("page.md")).render(page=page)
+    return environment.from_string(_template("page.md")).render(page=page, figures=figures)
 
 
 def markdown_text(text: object) -> str:
@@ -139,9 +149,8 @@ def _svg_uri(svg: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
-def _figures(page: Page) -> list[Figure]:
-    blocks = [*page.lead, *(block for section in page.sections for block in section.blocks)]
-    return [block for block in blocks if isinstance(block, Figure)]
+def _blocks(page: Page) -> list[Block]:
+    return [*page.lead, *(block for section in page.sections for block in section.blocks)]
 
 
 def _environment(*, autoescape: bool) -> jinja2.Environment:

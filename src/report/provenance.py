@@ -132,8 +132,11 @@ def data(study: Study) -> Section:
     return Section(
         title="What it ran on",
         blocks=[
-            Table(caption="The study.", rows=pd.DataFrame(known, columns=["Item", "Value"]), text_columns=2),
             Table(
+                name="study", caption="The study.", rows=pd.DataFrame(known, columns=["Item", "Value"]), text_columns=2
+            ),
+            Table(
+                name="images",
                 caption="Images, and how many of them are exact copies, pixel for pixel.",
                 rows=pd.DataFrame(rows, columns=columns),
             ),
@@ -163,12 +166,19 @@ def machine(study: Study) -> Section:
         title="What it took",
         folded=True,
         blocks=[
+            "Each figure of this page is a file in plots/page as well, and so is each table.",
             Table(
+                name="stages",
                 caption="What each stage took when it last ran.",
                 rows=pd.DataFrame(rows, columns=columns),
                 text_columns=2,
             ),
-            Table(caption="Versions.", rows=pd.DataFrame(software, columns=["Software", "Version"]), text_columns=2),
+            Table(
+                name="versions",
+                caption="Versions.",
+                rows=pd.DataFrame(software, columns=["Software", "Version"]),
+                text_columns=2,
+            ),
         ],
     )
 
@@ -187,7 +197,10 @@ def settings(study: Study) -> Section:
         else:
             rows.append([name, _values(section)])
     table = Table(
-        caption="Every value of params.yaml.", rows=pd.DataFrame(rows, columns=["Section", "Values"]), text_columns=2
+        name="settings",
+        caption="Every value of params.yaml.",
+        rows=pd.DataFrame(rows, columns=["Section", "Values"]),
+        text_columns=2,
     )
     return Section(title="Settings", blocks=[table], folded=True)
 

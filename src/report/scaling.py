@@ -12,6 +12,7 @@ from src.evidence.comparisons import Comparison
 from src.figures import scaling
 from src.figures.style import both
 from src.report import scaling_training, scaling_verdict
+from src.report.answer import images_called
 from src.report.numbers import count, digits, duration, listed, percent, points
 from src.report.pages import Figure, Section, Table
 from src.report.study import Study
@@ -49,6 +50,7 @@ def ablation(study: Study) -> Section:
 def _comparison_rows(found: Sequence[Comparison]) -> Table:
     rows = [[*scaling_verdict.sentence(each).split(": ", 1), _p_value(each)] for each in found]
     return Table(
+        name="scaling_differences",
         caption="Differences in test accuracy, in percentage points, paired by seed, with 95 % t intervals from the "
         f"deviation that all arms share; intervals and p are corrected for {count(len(found))} comparisons by Holm's "
         "procedure. They cover the luck of a seed: initial weights, order of images, augmentation and dropout; not the "
@@ -98,7 +100,7 @@ def _cost_figure(study: Study) -> Figure:
 def _curve_figure(study: Study) -> Figure:
     return Figure(
         name="scaling_curves",
-        svg=scaling.training_curves(study.scaling.curves),
+        **both(partial(scaling.training_curves, study.scaling.curves)),
         alt=f"Training loss and validation accuracy by epoch of {listed(study.scaling.arms)}.",
         caption="Bold, the mean over seeds; faint, each seed. Training loss is that of augmented images, with label "
         "smoothing and dropout, while the epoch was running.",
@@ -119,6 +121,7 @@ def _scale_rows(study: Study) -> Table:
     ]
     columns = ["Arm", "d", "w", "R", "Parameters", "Activations", "Multiply-adds", "× baseline"]
     return Table(
+        name="scaling_arms",
         caption=f"What was trained: d and w multiply the depth and width of {study.settings['scaling'].base}, R is "
         "pixels per side; activations are the elements of all convolutions' outputs; multiply-adds count convolutions "
         "and linear layers. Of one image.",
@@ -143,6 +146,7 @@ def _result_rows(study: Study) -> Table:
     chance = percent(1 / len(study.answers.classes))
     columns = ["Arm", "Validation", "Test", "Epochs to 95 %", "Training", "Images/s, training", "Images/s, inference"]
     return Table(
+        name="scaling_results",
         caption="What it reached: accuracy, mean and standard deviation over seeds "
         f"({', '.join(map(str, study.settings['scaling_ablation'].seeds))}); chance is {chance}. Epochs until "
         "validation accuracy is 95 % of the last epoch's. Training time of one seed, validation left out. Images/s "
@@ -178,6 +182,7 @@ def _value_rows(study: Study) -> Table:
         rows.append(row)
     columns = ["Arm", "Points per million", "Points per second", "Gain", "Gain per million", "Gain per second"]
     return Table(
+        name="scaling_value",
         caption="Points of mean test accuracy per million multiply-adds of one image, and per second in which one seed "
         "trained; then the gain over the baseline, per million and per second more than the baseline's.",
         rows=pd.DataFrame(rows, columns=columns),
@@ -202,8 +207,9 @@ def _table_7(study: Study) -> Table:
         *(f"{what}, {where}" for where in ("paper", "here") for what in ("Multiply-adds", "Acc.", "Gain")),
     ]
     return Table(
+        name="scaling_table_7",
         caption="Table 7 of Tan and Le (arXiv:1905.11946), EfficientNet-B0 on ImageNet, each trained once, beside the "
-        f"means here, {study.settings['scaling'].base} on {study.settings['dataset'].name}. Gains, in percentage "
+        f"means here, {study.settings['scaling'].base} on {images_called(study)}. Gains, in percentage "
         "points, are over the baseline.",
         rows=pd.DataFrame(rows, columns=columns),
     )

@@ -1,9 +1,12 @@
 """The chapter on the search for a way to scale."""
 
+from functools import partial
+
 import pandas as pd
 
 from src.base.proportions import wilson_interval
 from src.figures import scaling
+from src.figures.style import both
 from src.report.numbers import count, interval, percent
 from src.report.pages import Figure, Section, Table
 from src.report.study import Study
@@ -55,7 +58,7 @@ def search(study: Study) -> Section:
     colour = "colour is validation accuracy" if trained else "none was trained"
     figure = Figure(
         name="scaling_surface",
-        svg=scaling.constraint_surface(candidates, chosen, (PAPER.alpha, PAPER.beta, PAPER.gamma)),
+        **both(partial(scaling.constraint_surface, candidates, chosen, (PAPER.alpha, PAPER.beta, PAPER.gamma))),
         alt=f"{count(len(candidates))} candidates by β and γ, beside the surface on which α · β² · γ² is 2; the table "
         "below has the same numbers. A star marks the paper's choice.",
         caption="The surface α · β² · γ² = 2, seen along α: dashed, where it has the α written at the end. Dots are "
@@ -86,6 +89,7 @@ def _candidate_rows(candidates: pd.DataFrame, chosen: int | None, *, trained: bo
         shown["Val. accuracy"] = ranked["val_accuracy"].map(percent).tolist()
         shown["Val. loss"] = ranked["val_loss"].map("{:.3f}".format).tolist()
     return Table(
+        name="scaling_candidates",
         caption=f"All candidates at φ = 1, {order}. Layers, channels, pixels per side and cost (multiply-adds) are "
         "what coefficients come to after rounding, over the base's. Networks that grow along one axis are left out.",
         rows=shown,

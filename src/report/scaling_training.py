@@ -90,6 +90,7 @@ def training_rows(study: Study) -> Table:
     ]
     columns = ["Arm", "First gradient", "× baseline", "First loss", "Last loss", "Trained"]
     return Table(
+        name="scaling_training",
         caption="How training went, means over seeds: the norm of the first step's gradient; training loss (nats) in "
         "the first and last epoch; and whether an arm trained at all. One did not where validation is not above chance "
         f"by its 95 % interval with some seed, or where it began with more than {EXPLODED:g} times the "

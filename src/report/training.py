@@ -1,8 +1,11 @@
 """The chapter on how training went."""
 
+from functools import partial
+
 import pandas as pd
 
 from src.figures import transfer
+from src.figures.style import both
 from src.report.pages import Figure, Section, Table
 from src.report.study import LABELS, Study
 
@@ -16,14 +19,16 @@ def training_chapter(study: Study) -> Section:
         for method, scores in stages.items()
     ]
     columns = ["Method", "Epochs", "Epoch kept", "Train loss", "Val. loss", "Test loss"]
+    kept = {method: scores["best_epoch"] for method, scores in stages.items()}
     figure = Figure(
         name="curves",
-        svg=transfer.learning_curves(curves, {method: scores["best_epoch"] for method, scores in stages.items()}),
+        **both(partial(transfer.learning_curves, curves, kept)),
         alt="Accuracy, loss and learning rate by epoch, of the head on the frozen backbone and of the whole network.",
         caption="The dot marks the epoch that was kept, by validation. Training values are means over augmented images "
         "while the epoch was running, so they may well look worse than validation.",
     )
     table = Table(
+        name="training",
         caption="Cross-entropy of the kept networks, in nats, on unaugmented images.",
         rows=pd.DataFrame(rows, columns=columns),
     )

@@ -92,7 +92,7 @@ def test_a_stage_logs_to_a_server_what_it_would_log_to_a_file(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         with tracking.stage(record("report"), config()) as run:
             work(run)
-            run.whole({}, "reports", {"finetune": CURVE})
+            run.whole({}, {"finetune": CURVE})
         runs = experiment(uri)
         found.append(
             sorted((each.info.run_name, each.info.status, each.data.metrics, each.data.params) for each in runs)

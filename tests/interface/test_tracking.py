@@ -250,7 +250,7 @@ def test_a_report_ends_its_experiment_with_all_metrics_their_intervals_and_the_p
         artifacts.write_text(name, f"reports/{name}")
     with tracking.stage(record("report"), config()) as run:
         run.dataset({"source": "here", "source_sha256": "0" * 64}, metrics["download"])
-        run.whole(metrics, "reports", {})
+        run.whole(metrics, {})
     [whole] = [run for run in runs(f"sqlite:///{used}/mlflow.db") if "mlflow.parentRunId" not in run.data.tags]
     assert whole.info.status == "FINISHED"
     assert whole.data.metrics == {
@@ -286,7 +286,7 @@ def test_an_experiment_has_the_curves_of_its_stages_those_that_dvc_restored_too_
             live(row)
         live({"seed": 1, "epoch": 1, "val_accuracy": 0.1})
     with tracking.stage(record("report"), config()) as run:
-        run.whole({}, "reports", {"train_frozen": CURVE, "finetune": CURVE})
+        run.whole({}, {"train_frozen": CURVE, "finetune": CURVE})
     [whole] = [run for run in runs(f"sqlite:///{used}/mlflow.db") if "mlflow.parentRunId" not in run.data.tags]
     client = MlflowClient(f"sqlite:///{used}/mlflow.db")
     for stage in ("train_frozen", "finetune"):
@@ -386,7 +386,7 @@ def test_what_a_kill_left_running_is_closed_by_the_next_start_and_what_runs_is_n
     assert found["killed"].data.tags["ended_in"] == "finetune"
     monkeypatch.setenv("DVC_EXP_NAME", "killed")
     with tracking.stage(record("report"), config()) as run:
-        run.whole({}, "reports", {})
+        run.whole({}, {})
     again = {run.info.run_name: run for run in runs(uri)}
     assert again["killed"].info.run_id == found["killed"].info.run_id
     assert again["killed"].info.status == "FINISHED"
@@ -407,7 +407,7 @@ def test_an_experiment_that_replaced_another_of_its_name_has_a_run_of_its_own(
     (used / "changed.yaml").write_text((ROOT / "params.yaml").read_text().replace("seed: 0 ", "seed: 1 "))
     for path in (ROOT / "params.yaml", ROOT / "params.yaml", used / "changed.yaml"):
         with tracking.stage(record("report"), params.load(path)) as run:
-            run.whole({}, "reports", {})
+            run.whole({}, {})
     top = [run for run in runs(f"sqlite:///{used}/mlflow.db") if "mlflow.parentRunId" not in run.data.tags]
     assert {(run.info.run_name, run.data.params["seed"]) for run in top} == {("hot (replaced)", "0"), ("hot", "1")}
 
@@ -876,7 +876,7 @@ def test_an_experiment_that_ran_is_not_mirrored(used: Path, monkeypatch: pytest.
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", baseline)
     Path("reports").mkdir()
     with tracking.stage(record("report"), params.load("params.yaml")) as run:
-        run.whole({"finetune": METRICS}, "reports", {})
+        run.whole({"finetune": METRICS}, {})
     before = {run.info.run_id for run in runs(uri)}
     ui.mirrored(uri)
     assert {run.info.run_id for run in runs(uri)} == before

@@ -67,7 +67,7 @@ def ran(name: str, rate: str, baseline: str) -> None:
         with tracking.stage(record("report"), cfg) as run:
             found = {"finetuned": 0.875, "gain": 0.25, "test": {"accuracy": 0.875}}
             run.dataset({"source": "here", "source_sha256": None}, {"test": {"images": 200}})
-            run.whole({"download": {"test": {"images": 200}}, "finetune": found}, "reports", {})
+            run.whole({"download": {"test": {"images": 200}}, "finetune": found}, {})
 
 
 @pytest.fixture(scope="module")

@@ -432,10 +432,10 @@ def test_a_changed_image_of_ones_own_reruns_everything(tmp_path: Path, warm_pyth
                 Image.new("RGB", (32, 32), (100 * shade + 3 * number, 40, 90)).save(path)
     settings = ("dataset.name=folder", "dataset.image_size=32", "dataset.train_limit=null", "dataset.val_fraction=0.25")
     repository.set_params((*TINY, *settings, "~scaling_arms.width", "~scaling_arms.compound"))
-    stages = [stage for stage in ALL.split() if stage not in ABLATION.split()[1:]]
-    assert repository.repro() == stages
+    stages = sorted(stage for stage in ALL.split() if stage not in ABLATION.split()[1:])
+    assert sorted(repository.repro()) == stages
     Image.new("RGB", (32, 32), (7, 200, 7)).save(tmp_path / "data/source/train/dark/03.png")
-    assert repository.repro() == stages
+    assert sorted(repository.repro()) == stages
 
 
 @pytest.mark.slow

@@ -117,7 +117,7 @@ def test_the_other_tables_show_what_the_stages_left():
     ran_on = dict(page.table("The study."))
     assert (ran_on["Resolution"], ran_on["Resolution when fine-tuned"]) == ("64 pixels", "96 pixels")
     assert ran_on["Features computed by"] == "onnxruntime 1.32.0"
-    assert " at 64 pixels, fine-tuned at 96, on cifar10: " in plain(answer.facts(made))
+    assert " at 64 pixels, fine-tuned at 96, on CIFAR-10: " in plain(answer.facts(made))
     settings = dict(page.table("Every value"))
     assert settings["lr"] == "0.0005"
     assert "backbone_lr_ratio 0.1, optimizer adamw" in settings["finetune"]
@@ -422,12 +422,22 @@ def test_a_page_without_a_title_is_called_by_its_images(name, source, title):
     assert answer.title(study(dataset=dataset, report=params.Report(title="Mine"))) == "Mine"
 
 
-def test_the_folder_holds_the_two_pages_and_the_figures_that_markdown_names(tmp_path):
-    pages.write(rendered(), str(tmp_path / "reports"))
+def test_each_figure_and_each_table_is_a_file_and_markdown_finds_the_figures(tmp_path):
+    pages.write(rendered(), str(tmp_path / "reports"), str(tmp_path / "plots/page"))
     text = (tmp_path / "reports" / "report.md").read_text()
-    named = set(re.findall(r"\]\((\w+\.svg)\)", text))
-    assert {path.name for path in (tmp_path / "reports").iterdir()} == named | {"report.html", "report.md"}
-    assert len(named) == 14
+    named = re.findall(r"\]\((\S+\.svg)\)", text)
+    assert len(set(named)) == len(named) == 14
+    assert all((tmp_path / "reports" / path).is_file() for path in named)
+    assert {path.name for path in (tmp_path / "reports").iterdir()} == {"report.html", "report.md"}
+    tables = [block for section in rendered().sections for block in section.blocks if isinstance(block, pages.Table)]
+    assert len({table.name for table in tables}) == len(tables)
+    kept = {path.name for path in (tmp_path / "plots/page").iterdir()}
+    assert kept == {f"{table.name}.csv" for table in tables} | {path.rpartition("/")[2] for path in named}
+    for table in tables:
+        pd.testing.assert_frame_equal(
+            pd.read_csv(tmp_path / f"plots/page/{table.name}.csv", dtype=str, keep_default_na=False),
+            table.rows.reset_index(drop=True).astype(str),
+        )
 
 
 def test_equal_results_give_equal_bytes():
