@@ -103,10 +103,11 @@ class Repository:
         return ran(self.run("dvc", "repro", *targets, **extra).stdout)
 
     def results(self) -> dict[str, bytes]:
-        """Every metric, plot, prediction and model, by its path."""
+        """Every metric, plot, prediction and model, by its path; not the page's parts, which say how long it took."""
         folders = ("metrics", "plots", "data/predictions", "models")
         files = (path for folder in folders for path in sorted((self.folder / folder).rglob("*")))
-        return {str(p.relative_to(self.folder)): p.read_bytes() for p in files if p.is_file() and p.name[0] != "."}
+        kept = (p for p in files if p.is_file() and p.name[0] != "." and p.parent != self.folder / "plots/page")
+        return {str(p.relative_to(self.folder)): p.read_bytes() for p in kept}
 
 
 def copied(original: Repository, folder: Path) -> Repository:

@@ -159,7 +159,7 @@ def test_code_that_shapes_outputs_takes_types_from_observers_and_nothing_else(pa
     library = path.startswith("src/") and path not in ENTRANCES
     types = {name for name, value in vars(params).items() if is_dataclass(value)}
     for node in ast.walk(parse(path)):
-        if isinstance(node, ast.ImportFrom) and node.module == "src.interface.params":
+        if isinstance(node, ast.ImportFrom) and node.module in ("src.interface.params", "src.interface.scaling_params"):
             assert {alias.name for alias in node.names} <= types
     used = {name: attributes_of(path, name) for name in ("params", "checking", "console", "tracking", "expectations")}
     assert used["console"] <= SPEAKING | (set() if library else {"run"})
@@ -179,7 +179,7 @@ def test_no_stage_writes_down_what_an_observer_returns(stage: str) -> None:
 
 
 SETTINGS_TYPES = [
-    value for value in vars(params).values() if is_dataclass(value) and value.__module__ == "src.interface.params"
+    value for value in vars(params).values() if is_dataclass(value) and value.__module__.endswith("params")
 ]
 
 
