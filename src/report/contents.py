@@ -57,7 +57,7 @@ def report(study: Study) -> Page:
             exported.chapter(study),
             data_efficiency.chapter(study),
             *([scaling.ablation(study)] if study.scaling.arms else []),
-            scaling_search.search(study),
+            *([scaling_search.search(study)] if study.scaling.arms or scaling_search.any_trained(study) else []),
             training_chapter(study),
             search_chapter(study),
             provenance.machine(study),

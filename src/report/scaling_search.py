@@ -49,13 +49,17 @@ def _reached(accuracy: float, images: int) -> str:
     return interval({"accuracy": accuracy, "low": low, "high": high})
 
 
+def any_trained(study: Study) -> bool:
+    """Whether any candidate was."""
+    return bool(study.scaling.candidates["val_accuracy"].notna().any())
+
+
 def search(study: Study) -> Section:
     """All candidates beside the surface that they are near, and the one that was chosen."""
     candidates, picked = study.scaling.candidates, study.scaling.coefficients
-    trained = bool(candidates["val_accuracy"].notna().any())
     same = candidates[["alpha", "beta", "gamma"]].eq([picked[name] for name in ("alpha", "beta", "gamma")]).all(axis=1)
     chosen = int(candidates.index[same][0]) if picked["chosen_by"] in ("validation", "nearest") else None
-    colour = "colour is validation accuracy" if trained else "none was trained"
+    colour = "colour is validation accuracy" if any_trained(study) else "none was trained"
     figure = Figure(
         name="scaling_surface",
         **both(partial(scaling.constraint_surface, candidates, chosen, (PAPER.alpha, PAPER.beta, PAPER.gamma))),
@@ -66,7 +70,7 @@ def search(study: Study) -> Section:
     )
     return Section(
         title="Which way to scale",
-        blocks=[searched(study), figure, _candidate_rows(candidates, chosen, trained=trained)],
+        blocks=[searched(study), figure, _candidate_rows(candidates, chosen, trained=any_trained(study))],
     )
 
 

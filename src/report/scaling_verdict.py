@@ -15,7 +15,7 @@ AXES = ("depth", "width", "resolution")
 CONDITIONS = {
     "multiply_adds": "At equal multiply-adds",
     "paper": "At the multipliers of the paper's Table 7",
-    "phi": "At one exponent φ, and so at unequal cost",
+    "phi": "With all of α, β and γ to one power (φ), and so at unequal cost",
 }
 
 

@@ -163,7 +163,9 @@ def test_one_seed_settles_nothing_however_large_the_difference():
 
 def test_only_arms_of_equal_cost_are_said_to_be():
     assert judged("paper", depth=0.5, compound=0.6).startswith("At the multipliers of the paper's Table 7, compound")
-    assert judged("phi", depth=0.5, compound=0.6).startswith("At one exponent φ, and so at unequal cost, compound")
+    assert judged("phi", depth=0.5, compound=0.6).startswith(
+        "With all of α, β and γ to one power (φ), and so at unequal cost, compound"
+    )
 
 
 def test_the_verdict_stands_near_the_top():
@@ -186,6 +188,14 @@ def test_without_arms_the_search_alone_is_shown():
     tables = shown(provenance.settings(made), provenance.machine(made))
     assert ["scaling_arms", "none"] in tables.table("Every value")
     assert not [row for row in tables.table("What each stage took") if row[0].startswith("scaling_ablation")]
+
+
+def test_a_study_that_trained_nothing_from_scratch_says_nothing_of_scaling():
+    found = scaling(())
+    none = replace(found, candidates=found.candidates.assign(val_accuracy=float("nan")))
+    with undrawn():
+        page = contents.report(study(scaled=none))
+    assert not {"Which way to scale", "Does compound scaling pay?"} & {section.title for section in page.sections}
 
 
 @pytest.mark.parametrize(
