@@ -27,6 +27,8 @@ TINY = (
     *("scaling.batch_size=50", "scaling_search.tolerance=0.066"),  # one candidate
     *("~compared_backbones.pico_64", "comparison.penalties=[0.1]"),
     *("scaling_ablation.match=paper", "scaling_ablation.epochs=1", "scaling_ablation.seeds=[0]"),
+    *("audit.folds=2", "audit.penalties=[0.01]", "export.calibration_images=0"),  # no copy in 8 bits
+    *("data_efficiency.images_per_class=[1,3]", "data_efficiency.draws=1", "data_efficiency.penalties=[0.1]"),
 )
 ARMS = ("baseline", "width", "compound")  # of the sample
 ENTRIES = ("pico_32",)  # compared backbones of the tiny study, and of the tests' sample
