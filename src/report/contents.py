@@ -13,6 +13,7 @@ from src.report import (
     audit,
     backbones,
     certainty,
+    class_sizes,
     cost,
     data_efficiency,
     exported,
@@ -43,6 +44,7 @@ def report(study: Study) -> Page:
             *provenance.version_warnings(study.records),
         ],
         lead=[
+            *class_sizes.in_front(study),
             *_scaling_line(study),
             cost.answer(study, accuracies),
             accuracy_figure(study, accuracies),

@@ -12,6 +12,7 @@ from src.evidence import power_law
 from src.evidence.power_law import Foretold, PowerLaw
 from src.figures import data_efficiency as figures
 from src.figures.style import both
+from src.report import class_sizes
 from src.report.numbers import MINUS, count, interval, percent, points
 from src.report.pages import Figure, Section, Table
 from src.report.study import Study
@@ -60,7 +61,8 @@ class _Fitted:
 def chapter(study: Study) -> Section:
     """The answer, the curve and its numbers."""
     fitted = _Fitted(study.data_efficiency.rungs)
-    blocks: list[str | Figure | Table] = [answer(study), *_check(fitted), _figure(study, fitted), _rows(study)]
+    blocks: list[str | Figure | Table] = [answer(study), *class_sizes.lacking(study), *_check(fitted)]
+    blocks += [_figure(study, fitted), _rows(study)]
     return Section(title="How many images?", blocks=blocks)
 
 

@@ -94,6 +94,7 @@ AFTER_EDITING = {
     "src/report/pictures.py": "report",
     "src/report/thumbnails.py": "report",
     "src/report/cost.py": "report",
+    "src/report/class_sizes.py": "report",
     "src/figures/cost.py": "report",
     "src/transfer/head_training.py": "tune_head train_frozen",
     "src/models/heads.py": f"{ON_FEATURES} {TAKEN}",
