@@ -51,10 +51,8 @@ def main() -> None:
             )
             total = cfg.finetune.epochs * len(splits["train"].labels) + others.images
             with console.progress(total, "images", "finetune", start=checkpoints.images + others.done) as bar:
-                live = run.live(console.epoch_line("finetune", cfg.finetune.epochs))
-                session = Session(
-                    seed=cfg.seed, advance=bar.advance, on_epoch=noted.watching(live), checkpoints=checkpoints
-                )
+                live = noted.watching(run.live(console.epoch_line("finetune", cfg.finetune.epochs)))
+                session = Session(seed=cfg.seed, advance=bar.advance, on_epoch=live, checkpoints=checkpoints)
                 fitted = train(network, splits["train"], splits["val"], session=session)
                 found = others.run(bar.advance)
             predict = partial(
@@ -63,8 +61,8 @@ def main() -> None:
             predictions, scores = metrics.evaluate("finetuned", splits, predict, classes)
             found = {cfg.seed: repeats.first(fitted, predictions)} | found
             gain = scores["test"]["accuracy"] - artifacts.read_json(FROZEN)["test"]["accuracy"]
-            scores = {"gain": gain, **scores, "best_epoch": fitted.best_epoch, **repeats.summarise(found, labels)}
-            scores = metrics.headed("finetuned", scores)
+            scores |= {"best_epoch": fitted.best_epoch, **repeats.summarise(found, labels)}
+            scores = metrics.headed("finetuned", {"gain": gain, **scores})
             with artifacts.together(noted.confirm):
                 if distributed.leads():
                     by_seed = metrics.collect_predictions(repeats.logits_by_seed(found), labels, classes)
@@ -82,8 +80,7 @@ def main() -> None:
                     record.note(**devices.describe(device), **backbones.describe(cfg.backbone), **fitted.machine)
                     record.note(resolution=view.resolution, seeds=list(found))
                     artifacts.write_json(record.values(), "data/runs/finetune.json")
-    reached = f"{100 * scores['test']['accuracy']:.1f} % on test"
-    console.answer("finetune", f"{reached}, epoch {fitted.best_epoch} kept")
+    console.answer("finetune", f"{100 * scores['test']['accuracy']:.1f} % on test, epoch {fitted.best_epoch} kept")
 
 
 if __name__ == "__main__":

@@ -69,8 +69,9 @@ def read(cfg: Params) -> Study:
     )
     return Study(
         settings=_every_setting(cfg),
-        metrics=_metrics(scaling, compared),
-        records=_records(scaling, compared),
+        metrics=_metrics(scaling, compared)
+        | {"evidence": assessed.metrics, "audit": audit.metrics, "data_efficiency": data_efficiency.metrics},
+        records=_records(scaling, compared, {"audit": audit.run, "data_efficiency": data_efficiency.run}),
         answers=answers.named(predictions),
         best_head=artifacts.read_json("models/best_head.json"),
         frozen_curve=pd.read_csv("plots/train_frozen/curves.csv"),
@@ -162,17 +163,16 @@ def _metrics(scaling: ScalingResults, compared: ComparisonResults) -> dict[str, 
         "tune_head": artifacts.read_json("metrics/tune_head.json"),
         "train_frozen": artifacts.read_json("metrics/train_frozen.json"),
         "finetune": artifacts.read_json("metrics/finetune.json"),
-        "evidence": artifacts.read_json("metrics/evidence.json"),
-        "audit": artifacts.read_json("metrics/audit.json"),
-        "data_efficiency": artifacts.read_json("metrics/data_efficiency.json"),
         "export": artifacts.read_json("metrics/export.json"),
         **compared.stage_metrics,
         **scaling.stage_metrics,
     }
 
 
-def _records(scaling: ScalingResults, compared: ComparisonResults) -> dict[str, StageRecord]:
-    """By stage, in the order in which stages run."""
+def _records(
+    scaling: ScalingResults, compared: ComparisonResults, probed: Mapping[str, StageRecord]
+) -> dict[str, StageRecord]:
+    """By stage, in the order in which stages run; `probed`: of those on features that are read already."""
     return {
         "download": stage_records.read("data/runs/download.json"),
         "extract_features": stage_records.read("data/runs/extract_features.json"),
@@ -183,8 +183,7 @@ def _records(scaling: ScalingResults, compared: ComparisonResults) -> dict[str, 
         "average_flips": stage_records.read("data/runs/average_flips.json"),
         "evidence": stage_records.read("data/runs/evidence.json"),
         "explain": stage_records.read("data/runs/explain.json"),
-        "audit": stage_records.read("data/runs/audit.json"),
-        "data_efficiency": stage_records.read("data/runs/data_efficiency.json"),
+        **probed,
         "export": stage_records.read("data/runs/export.json"),
         **compared.stage_runs,
         **scaling.stage_runs,

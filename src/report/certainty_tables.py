@@ -47,12 +47,13 @@ def _cells(study: Study, method: str, score: str) -> list[str]:
     found = study.assessed
     tempered = found.calibrated(method, score)
     return [
-        _score(score, found.score(method, score)),
-        _score(score, found.score(method, score, calibrated=True)) if tempered else "",
+        score_text(score, found.score(method, score)),
+        score_text(score, found.score(method, score, calibrated=True)) if tempered else "",
     ]
 
 
-def _score(score: str, row: Mapping[str, float]) -> str:
+def score_text(score: str, row: Mapping[str, float]) -> str:
+    """A score's value with its interval, where it has one."""
     if score not in LOSSES:
         return interval({"accuracy": row["value"], **row}) if not math.isnan(row["low"]) else percent(row["value"])
     value = f"{row['value']:.3f}"
@@ -131,7 +132,9 @@ def option_rows(study: Study) -> list[Table]:
         [
             names[row["method"]],
             interval(row),
-            _score("log_loss", {"value": row["log_loss"], "low": row["log_loss_low"], "high": row["log_loss_high"]}),
+            score_text(
+                "log_loss", {"value": row["log_loss"], "low": row["log_loss_low"], "high": row["log_loss_high"]}
+            ),
             *_gained(row),
         ]
         for row in found

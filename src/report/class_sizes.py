@@ -1,12 +1,11 @@
 """What the report says of classes that are few in images, or of unequal size. K classes."""
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from src.base.proportions import wilson_interval
-from src.report.numbers import NARROW, count, interval, percent
+from src.report.certainty_tables import score_text
+from src.report.numbers import NARROW, count
 from src.report.study import Study
 
 UNEQUAL = 2.0  # times as many images as another class: from here on accuracy says most about the large ones
@@ -51,5 +50,4 @@ def _sizes(study: Study) -> NDArray[np.int64]:
 
 
 def _balanced(study: Study, method: str) -> str:
-    row = study.assessed.score(method, "balanced_accuracy")
-    return percent(row["value"]) if math.isnan(row["low"]) else interval({"accuracy": row["value"], **row})
+    return score_text("balanced_accuracy", study.assessed.score(method, "balanced_accuracy"))

@@ -27,7 +27,8 @@ def _words(study: Study, scores: Mapping[str, Any], facts: Mapping[str, Any]) ->
         f"models/finetuned.onnx is the fine-tuned network with all that comes before and after it, in float32. On "
         f"{percent(scores['agreement'])} of the {count(images)} images of validation and test, one at a time and in "
         f"batches, it names the class that torch names; no logit differs by more than {facts['difference']:.1g}.",
-        f"Its probabilities are softened by a temperature of {digits(scores['temperature'])}, which validation chose.",
+        f"Its probabilities are {'softened' if scores['temperature'] > 1 else 'sharpened'} by a temperature of "
+        f"{digits(scores['temperature'])}, which validation chose.",
         _threshold(study, scores),
         _eight_bits(study, scores, facts),
     ]
