@@ -15,6 +15,7 @@ import torch
 
 from src.base.stage_records import StageRecord
 from src.evidence import answers, assessment, comparisons, intervals, options, questions
+from src.figures import backbones as backbone_figures
 from src.figures import calibration as calibration_figures
 from src.figures import cost, head_search, thumbnails, transfer
 from src.figures import data_efficiency as data_efficiency_figures
@@ -435,7 +436,8 @@ def _single(file):
 def undrawn() -> Iterator[None]:
     """Figures are blank, for who reads words and tables alone: to draw those of a page takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        drawing = transfer, scaling_figures, head_search, calibration_figures, cost, thumbnails, data_efficiency_figures
+        drawing = [transfer, scaling_figures, head_search, calibration_figures, cost, thumbnails]
+        drawing += [data_efficiency_figures, backbone_figures]
         for module in drawing:
             for name, function in vars(module).items():
                 if isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_"):

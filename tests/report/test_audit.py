@@ -10,7 +10,7 @@ from src.evidence import audited as evidence
 from src.report import audit, pages
 from src.report.pages import Figure, Table
 from src.report.study import Study
-from tests.builders.report import NAMES, SIZES, Document, audited, plain, study
+from tests.builders.report import NAMES, SIZES, Document, audited, plain, study, undrawn
 
 
 @cache
@@ -25,7 +25,9 @@ def told(**found: int) -> Study:
 
 
 def page(made: Study) -> Document:
-    chapter = audit.chapter(made)
+    """The chapter as a browser reads it; its figures are blank."""
+    with undrawn():
+        chapter = audit.chapter(made)
     return Document(pages.as_html(pages.Page(title="", answer="", facts="", warnings=[], lead=[], sections=[chapter])))
 
 

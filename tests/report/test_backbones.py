@@ -12,7 +12,7 @@ from src.report import backbones, compared, contents, pages
 from src.report.pages import Figure, Section
 from src.report.study import Study
 from src.training import metrics
-from tests.builders.report import SETTINGS, Document, compared_entries, comparison, plain, study
+from tests.builders.report import SETTINGS, Document, compared_entries, comparison, plain, study, undrawn
 
 SHARES = {"lite0_64": 0.6, "lite0_128": 0.8, "lite0_224": 0.88, "lite1_240": 0.885}
 
@@ -33,9 +33,10 @@ def studied(found: compared.ComparisonResults, **own: object) -> Study:
 
 
 def page(**changes) -> Document:
-    """The chapter of a study, as a browser reads it."""
+    """The chapter of a study, as a browser reads it; its figures are blank."""
     found = changes.pop("found", None) or comparison(SHARES)
-    section = backbones.chapter(studied(found, **changes))
+    with undrawn():
+        section = backbones.chapter(studied(found, **changes))
     return Document(pages.as_html(contents_of(section)))
 
 
@@ -131,8 +132,9 @@ def test_fits_that_did_not_converge_ends_of_the_path_and_absent_classes_are_said
 
 def test_the_chapter_begins_with_the_answer_and_the_page_names_each_entry_and_its_stage() -> None:
     found = comparison(SHARES)
-    whole = contents.report(studied(found))
-    assert backbones.answer(studied(found)) == backbones.chapter(studied(found)).blocks[0]
+    with undrawn():
+        whole = contents.report(studied(found))
+        assert backbones.answer(studied(found)) == backbones.chapter(studied(found)).blocks[0]
     assert "Which backbone, at which resolution?" in [section.title for section in whole.sections]
     text = Document(pages.as_html(whole))
     assert ["compared_backbones.lite0_64", "name efficientnet_lite0, weights imagenet, resolution 64"] in text.table(
