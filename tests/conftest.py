@@ -14,6 +14,7 @@ SHORTER = (
     *("tune_head.trials=4", "tune_head.epochs=5", "train_frozen.epochs=10"),
     *("finetune.epochs=4", "finetune.batch_size=16"),
     *("~compared_backbones.pico_64", "scaling_search.max_multiply_adds=3080000.0", "scaling_ablation.epochs=1"),
+    *("audit.folds=2", "audit.penalties=[0.01]", "data_efficiency.draws=2"),
 )
 
 
