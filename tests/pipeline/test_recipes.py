@@ -18,6 +18,10 @@ from src.scaling.equations import PAPER
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.txt"))
+SCALING = {"sample", "five_arms", "cifar10_whole"}
+TRANSFER = ("lr", "backbone", "augment", "features", "tune_head", "train_frozen", "finetune")
+COMPARED = ("inference", "comparison", "compared_backbones")
+SCALED = ("augment", "scaling", "scaling_search", "scaling_ablation", "scaling_arms")
 
 
 def applied(recipes: list[Path], folder: Path) -> params.Params:
@@ -91,7 +95,7 @@ def test_the_sample_has_three_arms_of_two_seeds_whatever_its_search_chooses():
     assert (cfg.scaling_ablation.match, cfg.scaling_ablation.phi) == ("phi", 1.0)
 
 
-@pytest.mark.parametrize("recipe", sorted({recipe.stem for recipe in RECIPES} - {"sample", "five_arms"}))
+@pytest.mark.parametrize("recipe", sorted({recipe.stem for recipe in RECIPES} - SCALING))
 def test_a_transfer_study_leaves_the_scaling_study_out(recipe):
     cfg = loaded(recipe)
     assert (cfg.scaling_arms, cfg.scaling_search.epochs) == ({}, 0)
@@ -104,6 +108,20 @@ def test_the_five_arms_are_the_plan_that_the_page_on_results_has():
     assert (cfg.scaling.learning_rate, cfg.scaling.zero_init, cfg.scaling_search.epochs) == ("auto", True, 0)
     plans = matching.plan_arms(cfg.scaling, cfg.scaling_ablation, PAPER, classes=10)  # refused where one cannot be met
     assert list(plans) == list(cfg.scaling_arms)
+
+
+WHOLE = {
+    "cifar10": {"cifar10_lite0": TRANSFER, "backbones_cifar10": COMPARED, "five_arms": SCALED},
+    "cifar100": {"cifar100_lite0": (*TRANSFER, *SCALED), "backbones_cifar100": COMPARED},
+}
+
+
+@pytest.mark.parametrize("dataset", WHOLE)
+def test_a_whole_study_is_the_studies_that_it_puts_into_one_page(dataset):
+    whole = loaded(f"{dataset}_whole")
+    for recipe, sections in WHOLE[dataset].items():
+        for section in ("dataset", *sections):
+            assert getattr(whole, section) == getattr(loaded(recipe), section), (recipe, section)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
