@@ -15,6 +15,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 
 AT_ONCE = 32  # images
 PRODUCTS = ("Conv", "Gemm", "MatMul")
+CLIPPED = "Clip"  # ReLU6: with it the range of what follows ends at 6, without it at whatever comes before the clipping
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]
@@ -31,7 +32,7 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]
 
 
 def quantised(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProto:
-    """`model` with its products in 8 bits: static ranges from `images`, weights per channel.
+    """`model` with its products in 8 bits, and what clips them: static ranges from `images`, weights per channel.
 
     Weights have 7 bits, as products of 8 by 8 overflow on processors without instructions for them (AVX2): the answers
     are to be the same everywhere. What comes before the network (pixels to its resolution) stays as it is.
@@ -46,7 +47,7 @@ def quantised(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelPr
                 path,
                 _Images(images),
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(PRODUCTS),
+                op_types_to_quantize=[*PRODUCTS, CLIPPED],
                 nodes_to_exclude=before,
                 per_channel=True,
                 reduce_range=True,

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -40,6 +41,34 @@ def test_all_products_of_the_network_are_of_integers_and_those_of_the_resampling
     weights = [each for each in graph.initializer if each.data_type == onnx.TensorProto.INT8 and len(each.dims) > 1]
     assert len(weights) == 3
     assert max(np.abs(onnx.numpy_helper.to_array(each)).max() for each in weights) <= 64  # 7 bits
+
+
+def clipped() -> onnx.ModelProto:
+    """Four times red, and green and blue, clipped to [0, 6] and doubled: the clipping cuts off most of the range."""
+    tensor, node, value = onnx.helper.make_tensor, onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    kept = [
+        tensor("network.first", 1, [1, 3, 1, 1], [4.0, 1.0, 1.0]),
+        tensor("network.second", 1, [1, 1, 1, 1], [2.0]),
+        tensor("least", 1, [], [0.0]),
+        tensor("most", 1, [], [6.0]),
+    ]
+    nodes = [
+        node("Cast", ["images"], ["pixels"], "cast", to=1),
+        node("Conv", ["pixels", "network.first"], ["before"], "first"),
+        node("Clip", ["before", "least", "most"], ["after"], "relu6"),
+        node("Conv", ["after", "network.second"], ["doubled"], "second"),
+    ]
+    given, made = value("images", 2, ["N", 3, 1, 1]), value("doubled", 1, ["N", 1, 1, 1])
+    graph = onnx.helper.make_graph(nodes, "clipped", [given], [made], kept)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)
+
+
+def test_what_relu6_lets_through_has_all_the_steps_however_wide_the_range_before_it_is() -> None:
+    images = np.zeros((30, 3, 1, 1), dtype=np.uint8)
+    images[0], images[1:, 1, 0, 0] = 255, np.arange(29) % 5
+    content = quantising.quantised(clipped(), images).SerializeToString()
+    (found,) = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"images": images})
+    assert found.ravel() == pytest.approx([12.0, *(2.0 * (np.arange(29) % 5))], abs=0.2)
 
 
 def test_a_copy_that_keeps_its_accuracy_is_accepted_and_says_what_it_is() -> None:
