@@ -15,6 +15,7 @@ from src.report.numbers import NARROW, count, duration, percent
 from src.report.pages import Section, Table
 from src.report.study import Study
 
+TOOK = "What it took"
 NAMED = 10  # bad files that a warning names
 SOFTWARE = ("python", "platform", "torch", "torchvision", "numpy", "scikit-learn", "optuna", "pandas", "pillow")
 
@@ -86,17 +87,23 @@ def own_split(study: Study) -> str:
 
 
 def version_warnings(records: Mapping[str, StageRecord]) -> list[str]:
-    """A warning for the device, the threads and each software that are not the same in all stages that name them."""
-    warnings = []
-    for key in ("device", "threads", *SOFTWARE):
-        stages: dict[str, list[str]] = {}
-        for stage, record in records.items():
-            if key in record.conditions:
-                stages.setdefault(str(record.conditions[key]), []).append(stage)
-        if len(stages) > 1:
-            shown = "; ".join(f"{value} in {', '.join(names)}" for value, names in stages.items())
-            warnings.append(f"Stages ran with different {key}: {shown}. `dvc repro -f` makes them all again, here.")
-    return warnings
+    """One warning where the device, the threads or a software are not the same in all stages that name them."""
+    found = {key: _by_value(records, key) for key in ("device", "threads", *SOFTWARE)}
+    shown = "; ".join(f"{key} {' and '.join(stages)}" for key, stages in found.items() if len(stages) > 1)
+    if not shown:
+        return []
+    return [
+        f"Not all stages ran alike: {shown}. The chapter {TOOK} says which ran how; dvc repro -f makes all again, here."
+    ]
+
+
+def _by_value(records: Mapping[str, StageRecord], key: str) -> dict[str, list[str]]:
+    """The stages that ran under each value of a condition."""
+    stages: dict[str, list[str]] = {}
+    for stage, record in records.items():
+        if key in record.conditions:
+            stages.setdefault(str(record.conditions[key]), []).append(stage)
+    return stages
 
 
 def data(study: Study) -> Section:
@@ -157,13 +164,14 @@ def machine(study: Study) -> Section:
         for stage, record in study.records.items()
     ]
     columns = ["Stage", "Device", "Time", "Peak memory", "Threads", "Images/s"]
-    used = {
-        key: dict.fromkeys(str(record.versions[key]) for record in study.records.values() if key in record.versions)
-        for key in SOFTWARE
-    }
-    software = [[key, ", ".join(values)] for key, values in used.items() if values]
+    used = {key: _by_value(study.records, key) for key in SOFTWARE}
+    software = [
+        [key, value, ", ".join(stages) if len(versions) > 1 else "all"]
+        for key, versions in used.items()
+        for value, stages in versions.items()
+    ]
     return Section(
-        title="What it took",
+        title=TOOK,
         folded=True,
         blocks=[
             "Each figure of this page is a file in plots/page as well, and so is each table.",
@@ -176,8 +184,8 @@ def machine(study: Study) -> Section:
             Table(
                 name="versions",
                 caption="Versions.",
-                rows=pd.DataFrame(software, columns=["Software", "Version"]),
-                text_columns=2,
+                rows=pd.DataFrame(software, columns=["Software", "Version", "Stages"]),
+                text_columns=3,
             ),
         ],
     )
