@@ -27,12 +27,23 @@ def _words(study: Study, scores: Mapping[str, Any], facts: Mapping[str, Any]) ->
         f"models/finetuned.onnx is the fine-tuned network with all that comes before and after it, in float32. On "
         f"{percent(scores['agreement'])} of the {count(images)} images of validation and test, one at a time and in "
         f"batches, it names the class that torch names; no logit differs by more than {facts['difference']:.1g}.",
+        _precision(study, scores),
         f"Its probabilities are {'softened' if scores['temperature'] > 1 else 'sharpened'} by a temperature of "
         f"{digits(scores['temperature'])}, which validation chose.",
         _threshold(study, scores),
         _eight_bits(study, scores, facts),
     ]
     return " ".join(part for part in parts if part)
+
+
+def _precision(study: Study, scores: Mapping[str, Any]) -> str:
+    precision = study.records["finetune"].facts.get("precision", "float32")
+    before, now = (percent(study.metrics[stage]["test"]["accuracy"]) for stage in ("finetune", "export"))
+    if precision == "float32" or before == now:
+        return ""
+    return (
+        f"All else on this page was computed in {precision}, where {before} of the test images are right; here {now}."
+    )
 
 
 def _threshold(study: Study, scores: Mapping[str, Any]) -> str:

@@ -88,12 +88,12 @@ def own_split(study: Study) -> str:
 
 def version_warnings(records: Mapping[str, StageRecord]) -> list[str]:
     """One warning where the device, the threads or a software are not the same in all stages that name them."""
-    found = {key: _by_value(records, key) for key in ("device", "threads", *SOFTWARE)}
-    shown = "; ".join(f"{key} {' and '.join(stages)}" for key, stages in found.items() if len(stages) > 1)
-    if not shown:
+    differ = [key for key in ("device", "threads", *SOFTWARE) if len(_by_value(records, key)) > 1]
+    if not differ:
         return []
     return [
-        f"Not all stages ran alike: {shown}. The chapter {TOOK} says which ran how; dvc repro -f makes all again, here."
+        f"Not all stages ran alike, but with different {', '.join(differ)}: the chapter {TOOK} says which ran how, and "
+        "dvc repro -f makes all of them again, here."
     ]
 
 
