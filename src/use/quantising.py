@@ -15,6 +15,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 
 AT_ONCE = 32  # images
 PRODUCTS = ("Conv", "Gemm", "MatMul")
+KEPT = 2  # convolutions: EfficientNet's stem and its first depthwise one, whose channels have the least alike ranges
 CLIPPED = "Clip"  # ReLU6: with it the range of what follows ends at 6, without it at whatever comes before the clipping
 
 
@@ -35,9 +36,11 @@ def quantised(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelPr
     """`model` with its products in 8 bits, and what clips them: static ranges from `images`, weights per channel.
 
     Weights have 7 bits, as products of 8 by 8 overflow on processors without instructions for them (AVX2): the answers
-    are to be the same everywhere. What comes before the network (pixels to its resolution) stays as it is.
+    are to be the same everywhere. What comes before the network (pixels to its resolution) stays as it is, and so do
+    its first KEPT convolutions.
     """
-    before = _before_the_network(model)
+    first = [node.name for node in model.graph.node if node.op_type == "Conv"][:KEPT]
+    alone = [*_before_the_network(model), *first]
     logging.getLogger().addFilter(_worth_saying)
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -48,7 +51,7 @@ def quantised(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelPr
                 _Images(images),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=[*PRODUCTS, CLIPPED],
-                nodes_to_exclude=before,
+                nodes_to_exclude=alone,
                 per_channel=True,
                 reduce_range=True,
                 activation_type=QuantType.QUInt8,

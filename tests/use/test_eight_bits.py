@@ -18,6 +18,12 @@ IMAGES = {"val": exported.images(60, seed=1), "test": exported.images(50, seed=2
 SETTINGS = Export(tolerance=1e-3, target=0.9, calibration_images=20, int8_tolerance=0.1)
 
 
+@pytest.fixture(autouse=True)
+def all_of_a_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has two convolutions."""
+    monkeypatch.setattr(quantising, "KEPT", 0)
+
+
 def attempt(settings: Export = SETTINGS, *, black: bool = False) -> Copy:
     """Of a model that names each image right; its ranges are those of `black` images where they are to be bad."""
     logits = {split: exported.expected(stored) for split, stored in IMAGES.items()}
@@ -41,6 +47,15 @@ def test_all_products_of_the_network_are_of_integers_and_those_of_the_resampling
     weights = [each for each in graph.initializer if each.data_type == onnx.TensorProto.INT8 and len(each.dims) > 1]
     assert len(weights) == 3
     assert max(np.abs(onnx.numpy_helper.to_array(each)).max() for each in weights) <= 64  # 7 bits
+
+
+def test_the_first_convolutions_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantising, "KEPT", 2)
+    graph = quantising.quantised(exported.graph(), exported.images()).graph
+    kinds = {each.name: each.data_type for each in graph.initializer}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert [kinds.get(node.input[1]) for node in convolutions] == [onnx.TensorProto.FLOAT] * 2
+    assert onnx.TensorProto.INT8 in kinds.values()  # the linear layer
 
 
 def clipped() -> onnx.ModelProto:
