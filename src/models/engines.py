@@ -20,6 +20,7 @@ from src.training.precision import autocast
 PACKAGES = ("onnxruntime", "onnx", "onnxscript")
 EXACT = ("auto", "float32")  # the precisions that ONNX Runtime has here
 ALLOCATION = "Failed to allocate memory"  # in ONNX Runtime's message, whose exception is of no type of its own
+AT_ONCE = 2**18  # pixels that ONNX Runtime is given: more leave the processor's caches, fewer leave cores idle
 AGREEMENT = 1e-3  # of the largest feature: what two engines may differ by, the precision in which features are kept
 
 
@@ -92,8 +93,10 @@ def _onnxruntime(network: nn.Module, images: Tensor) -> Engine | None:
     (given,) = session.get_inputs()
 
     def run(images: Tensor) -> Tensor:
+        some = images.split(max(1, AT_ONCE // (images.shape[2] * images.shape[3])))
         try:
-            return torch.from_numpy(session.run(None, {given.name: images.contiguous().numpy()})[0])
+            found = [session.run(None, {given.name: each.contiguous().numpy()})[0] for each in some]
+            return torch.cat([torch.from_numpy(each) for each in found])
         except Fail as problem:
             if ALLOCATION not in str(problem):
                 raise

@@ -33,6 +33,21 @@ def test_onnx_runtime_is_chosen_on_a_cpu_and_agrees_with_torch_for_any_number_of
         torch.testing.assert_close(engine.run(IMAGES[:count]), network(IMAGES[:count]), atol=1e-6, rtol=1e-5)
 
 
+def test_onnx_runtime_is_given_no_more_pixels_at_once_than_caches_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "AT_ONCE", 2 * 8 * 8 + 1)
+    network, given = frozen(), list[int]()
+    engine = engines.build_engine(network, settings(), IMAGES)
+    split = Tensor.split
+
+    def counted(images: Tensor, size: int) -> tuple[Tensor, ...]:
+        given.append(size)
+        return split(images, size)
+
+    monkeypatch.setattr(Tensor, "split", counted)
+    torch.testing.assert_close(engine.run(IMAGES[:5]), network(IMAGES[:5]), atol=1e-6, rtol=1e-5)
+    assert given == [2]
+
+
 def test_torch_is_taken_where_it_is_asked_for_and_where_a_16_bit_format_is() -> None:
     network = frozen()
     for asked in (settings("torch"), settings("auto", "bfloat16")):
@@ -92,6 +107,7 @@ settings = Inference(engine="auto", precision="auto", batch_size=4)
 engine = engines.build_engine(network, settings, torch.rand(2, 3, 64, 64))
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()
+engines.AT_ONCE = 2**30
 resource.setrlimit(resource.RLIMIT_AS, (used + 600 * 2**20,) * 2)
 try:
     engine.run(torch.rand(256, 3, 64, 64))
