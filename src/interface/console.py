@@ -27,7 +27,7 @@ SECONDS_BETWEEN_LINES = 10.0  # of progress that goes to a file or a pipe
 COLUMNS = 80  # that a line on stdout has at most
 BEGAN = time.monotonic()  # all but the start of Python itself: a stage imports this first
 _folded = textwrap.TextWrapper(COLUMNS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt}{unit}, {rate_noinv_fmt}, {remaining} left"
+_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt}, {rate_noinv_fmt}, {remaining} left"
 
 tqdm.monitor_interval = 0  # no thread: a stage may fork workers
 tqdm.set_lock(threading.RLock())  # its own is a semaphore between processes, which nothing here needs
@@ -150,7 +150,7 @@ def progress(total: int | None, unit: str, label: str, *, start: int = 0) -> Ite
         desc=label,
         unit=unit if scaled else f" {unit}",
         unit_scale=scaled,
-        bar_format=_FORMAT.replace("{unit}", "") if scaled else _FORMAT,
+        bar_format=_FORMAT,
         ncols=None if sized else 80,
         dynamic_ncols=sized,
         miniters=1,
