@@ -42,7 +42,8 @@ def _precision(study: Study, scores: Mapping[str, Any]) -> str:
     if precision == "float32" or before == now:
         return ""
     return (
-        f"All else on this page was computed in {precision}, where {before} of the test images are right; here {now}."
+        f"The rest of this page judges the fine-tuned network in {precision}, where {before} of the test images are "
+        f"right; here {now}."
     )
 
 

@@ -45,12 +45,15 @@ def test_agreement_temperature_threshold_and_the_paired_difference_are_said() ->
 
 
 def test_where_the_study_computed_in_fewer_bits_and_counted_otherwise_it_is_said() -> None:
-    assert "computed in" not in words(chapter())
+    assert "judges the fine-tuned network" not in words(chapter())
     made = study()
     finetune = made.records["finetune"]
     coarse = replace(finetune, facts={**finetune.facts, "precision": "bfloat16"})
     section = exported.chapter(replace(made, records={**made.records, "finetune": coarse}))
-    assert "computed in bfloat16, where 70.0 % of the test images are right; here 80.0 %." in words(section)
+    assert (
+        "judges the fine-tuned network in bfloat16, where 70.0 % of the test images are right; here 80.0 %."
+        in words(section)
+    )
 
 
 @pytest.mark.parametrize(("threshold", "says"), [(None, "it is never sure"), (0.0, "so it is sure of all")])
