@@ -1,9 +1,13 @@
 """The linear probe: scikit-learn's LogisticRegression on the same features, fit by fit."""
 
+from typing import Any
+
 import pytest
+import scipy.optimize
 import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch import Tensor
 
 from src.transfer import probe
@@ -97,3 +101,21 @@ def test_where_float32_is_too_coarse_float64_goes_on(monkeypatch: pytest.MonkeyP
     (fit,) = fit_path(*scaled(), (0.1,), classes=4)
     assert fit.converged
     assert fit.weights.dtype == torch.float32
+
+
+def test_scipy_steps_on_one_thread_and_leaves_the_others_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    def threads() -> set[int]:
+        return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+
+    seen: list[set[int]] = []
+
+    def minimize(*args: Any, **kwargs: Any) -> Any:
+        seen.append(threads())
+        return scipy.optimize.minimize(*args, **kwargs)
+
+    monkeypatch.setattr(probe, "minimize", minimize)
+    with threadpool_limits(2, user_api="blas"):
+        assert threads() == {2}
+        list(fit_path(*scaled(), (0.1,), classes=4))
+        assert threads() == {2}
+    assert seen == [{1}] * len(seen) != []
