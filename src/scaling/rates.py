@@ -47,7 +47,7 @@ def settled(
     found: dict[str, Any] | None = distributed.from_leader(known)
     if found is None:
         tried = STEPS * settings.batch_size + len(AROUND) * EPOCHS * len(splits["train"].labels)
-        with console.progress(tried, "images", f"{label}, learning rate") as bar:
+        with console.progress(tried, "images", f"{label.rpartition('@')[2]}, learning rate") as bar:
             found = find(settings, model, splits, seed=seed, advance=bar.advance)
         if distributed.leads():
             artifacts.write_json(found, path)

@@ -68,7 +68,7 @@ def test_how_far_the_tries_are_is_shown(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(console, "progress", progress)
     settled(tmp_path)
     (total, unit, label), *done = shown
-    assert (unit, label) == ("images", "scaling_ablation@x, learning rate")
+    assert (unit, label) == ("images", "x, learning rate")
     assert total == rates.STEPS * 16 + 3 * 64
     assert 3 * 64 < sum(done) <= total, "the range test ends early where the loss explodes"
 
