@@ -52,6 +52,8 @@ def run(main: Callable[[], None]) -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a class name must not end a stage in a latin-1 terminal
     stage = not gc.isenabled()  # by stages/__init__.py, for the imports
+    if stage:
+        gc.freeze()  # imports stay: looking through them for garbage would take a tenth of a short stage's time
     gc.enable()
     status = 0
     try:
