@@ -74,12 +74,12 @@ def _notes(study: Study) -> list[str]:
     """What makes a number less than it seems; nothing where all is well."""
     results, path, notes = study.compared, study.settings["comparison"].penalties, []
     if lost := [key for key, run in results.runs.items() if run.facts.get("unconverged")]:
-        notes.append(f"Not every fit of {listed(lost)} converged: its probe may be better than it is said to be here.")
+        notes.append(f"Not every fit of {listed(lost)} converged: a probe may be better than it is said to be here.")
     ends = {path[0], path[-1]} if len(path) > 1 else set()
     if edge := [key for key, found in results.metrics.items() if found["penalty"] in ends]:
         notes.append(
             f"For {listed(edge)}, validation chose an end of the path of penalties ({path[0]:g} to {path[-1]:g}): a "
-            "longer comparison.penalties might serve them better."
+            f"longer comparison.penalties might serve {'it' if len(edge) == 1 else 'them'} better."
         )
     if absent := next((run.facts["absent"] for run in results.runs.values() if run.facts.get("absent")), None):
         notes.append(f"Validation, which chooses, has no image of {listed(absent)}.")
