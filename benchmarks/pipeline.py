@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks import timing
 
-MAKE_RUN_SECONDS = 300
+MAKE_RUN_SECONDS = 240
 REPRO_SECONDS = 5
 MEMORY_MB = 4000
 
