@@ -1,5 +1,6 @@
 """What a stage prints, seen from outside: each test runs a small script as a person would."""
 
+import gc
 import os
 import pty
 import re
@@ -241,3 +242,15 @@ def test_the_expected_time_is_said_once_from_the_first_steps() -> None:
     assert said
     assert int(said[1]) == pytest.approx(20_000 / int(said[2]), abs=0.6)
     assert int(said[2]) <= 2000  # 100 images per 0.05 s at most
+
+
+def test_garbage_is_looked_for_in_a_stage_but_not_among_its_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[bool, bool]] = []
+    monkeypatch.setattr(console, "_leave", lambda status: None)
+    gc.disable()  # as stages/__init__.py does
+    try:
+        console.run(lambda: seen.append((gc.isenabled(), gc.get_freeze_count() > 10_000)))
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    assert seen == [(True, True)]
