@@ -652,7 +652,8 @@ def test_a_tracking_file_that_others_keep_locked_is_one_warning(
         work(run)
         assert time.monotonic() - began < 3
     [line] = warnings(capfd)
-    assert "no answer within 1 s" in line
+    # the second where a busy machine had not yet opened it: opening may take longer than SQLite waits for a lock
+    assert "no answer within 1 s" in line or "database is locked" in line
 
 
 def warnings(capfd: pytest.CaptureFixture[str]) -> list[str]:
