@@ -20,9 +20,12 @@ from typing import IO
 import zstandard
 
 from src.base import artifacts
+from src.images import decoding
 
 KINDS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.zst", ".zip")
+MOST = decoding.MAX_BYTES + 1  # bytes of a member that are read: enough to see that it is too large
 _PIECE = 2**20  # bytes read at a time
+_ENCRYPTED, _UTF8 = 1, 1 << 11  # flags of a zip's member
 _DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, NotImplementedError, EOFError),  # zip: an unknown method of compression
     *(zlib.error, lzma.LZMAError, zstandard.ZstdError),
@@ -48,7 +51,8 @@ def sha256_of_files(files: Mapping[str, Path]) -> str:
 def entries(path: Path, wanted: Container[str]) -> Iterator[tuple[str, bytes]]:
     """Every member of an archive or a directory: its path inside, a directory's with a "/" at its end, and its content.
 
-    Only members in `wanted` are read; the content of others is empty. What operating systems add is left out.
+    Only members in `wanted` are read, each to one byte more than an image may have (decoding.MAX_BYTES); the content of
+    others is empty. What operating systems add is left out.
 
     Raises:
         ValueError: the archive is of another kind or damaged; a member points outside it or is no file or directory.
@@ -93,7 +97,12 @@ def _directory_members(path: Path, wanted: Container[str]) -> Iterator[tuple[str
         for file in sorted(files):
             name = (inside / file).as_posix()
             _require(path, name, plain=(path / name).is_file() or _is_clutter(name))
-            yield name, (path / name).read_bytes() if name in wanted else b""
+            yield name, _start_of(path / name) if name in wanted else b""
+
+
+def _start_of(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(MOST)
 
 
 def first_link(path: Path) -> Path | None:
@@ -113,11 +122,26 @@ def _zip_members(path: Path, wanted: Container[str]) -> Iterator[tuple[str, byte
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             kind = stat.S_IFMT(member.external_attr >> 16)
-            _require(path, member.filename, plain=kind in (0, stat.S_IFREG, stat.S_IFDIR))
-            if member.flag_bits & 1:
-                raise ValueError(f"{path}: {member.filename!r} is encrypted; allowed: an archive without a password")
-            name = _inside(path, member.filename.replace("\\", "/"))  # which Windows writes
-            yield name, archive.read(member) if name in wanted else b""
+            written = _name_of(member)
+            _require(path, written, plain=kind in (0, stat.S_IFREG, stat.S_IFDIR))
+            if member.flag_bits & _ENCRYPTED:
+                raise ValueError(f"{path}: {written!r} is encrypted; allowed: an archive without a password")
+            name = _inside(path, written.replace("\\", "/"))  # which Windows writes
+            content = b""
+            if name in wanted:
+                with archive.open(member) as file:
+                    content = file.read(MOST)
+            yield name, content
+
+
+def _name_of(member: zipfile.ZipInfo) -> str:
+    """Many tools write UTF-8 without the flag that says so; zipfile takes these bytes for MS-DOS's code page."""
+    if member.flag_bits & _UTF8:
+        return member.filename
+    try:
+        return member.filename.encode("cp437").decode()
+    except UnicodeError:
+        return member.filename
 
 
 def _tar_members(path: Path, stream: IO[bytes], wanted: Container[str]) -> Iterator[tuple[str, bytes]]:
@@ -126,7 +150,7 @@ def _tar_members(path: Path, stream: IO[bytes], wanted: Container[str]) -> Itera
             _require(path, member.name, plain=member.isreg() or member.isdir())
             name = _inside(path, member.name) + "/" * member.isdir()
             file = archive.extractfile(member) if name in wanted else None
-            yield name, file.read() if file else b""
+            yield name, file.read(MOST) if file else b""
 
 
 class _StrictHeader(tarfile.TarInfo):

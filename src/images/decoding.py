@@ -19,6 +19,7 @@ MAX_MEMORY = 960 * 2**20  # bytes that its pixels may take while they are decode
 # Bytes a pixel, as measured: Pillow has 4, twice where an image is turned or becomes RGB; libwebp adds 8. Of a JPEG in
 # several scans, libjpeg keeps all coefficients, at the size that the file has.
 _PER_PIXEL, _PER_PIXEL_OF_WEBP, _PER_COEFFICIENT = 9, 17, 2
+_MORE_WHERE_TRANSPARENT = 4  # for a copy with alpha, of what has a transparent colour
 # What Pillow raises about bytes that are no image.
 _DAMAGE = (
     *(OSError, EOFError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError),
@@ -46,8 +47,8 @@ def decode_image(content: bytes, size: int) -> NDArray[np.uint8]:
     """A JPEG, PNG, WebP or BMP file as uint8 of shape (3, size, size).
 
     Turned as its EXIF says; its shorter side is resized to `size` (bicubic, antialiased) and the centre cropped, both
-    at once. Grey becomes RGB, transparency is dropped. An image that has the size keeps its pixels. Metadata that
-    Pillow cannot read, or finds too large, are left out: they are no damage to the pixels.
+    at once. Grey becomes RGB, and what is transparent white, as on a page. An image that has the size keeps its pixels.
+    Metadata that Pillow cannot read, or finds too large, are left out: they are no damage to the pixels.
 
     Raises:
         BadImageError: the file is no image, damaged, or larger than is decoded safely.
@@ -77,6 +78,7 @@ def _decoded(content: bytes, size: int, exif: bytes = b"") -> NDArray[np.uint8]:
     if opened.size != (size, size):
         opened.draft(None, (2 * size, 2 * size))  # a JPEG may be decoded at a half, a quarter or an eighth
     per_pixel = _PER_PIXEL_OF_WEBP if opened.format == "WEBP" else _PER_PIXEL
+    per_pixel += _MORE_WHERE_TRANSPARENT * opened.has_transparency_data
     if _PER_COEFFICIENT * coefficients + per_pixel * opened.width * opened.height > MAX_MEMORY:
         raise BadImageError(TOO_MANY)
     opened.load()
@@ -143,4 +145,9 @@ def _bare_jpeg(content: bytes) -> tuple[bytes, bytes]:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:  # what lies under it is whatever the program left there, black most often
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image)
+        return white
     return image if image.mode == "RGB" else image.convert("RGB")

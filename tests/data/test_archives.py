@@ -76,6 +76,30 @@ def test_backslashes_in_a_zip_are_directories(tmp_path: Path) -> None:
     assert read(path) == FILES
 
 
+def test_names_in_utf_8_that_a_zip_does_not_say_are_read_as_such(tmp_path: Path) -> None:
+    """As Info-ZIP writes them, among others; what is no UTF-8 is in MS-DOS's code page."""
+    names = ("Hund im Grünen/a.jpg", "キッチン/b.jpg")
+    content = zip_bytes(dict.fromkeys(names, b"x")).replace(b"\x14\x00\x00\x08", b"\x14\x00\x00\x00")
+    (tmp_path / "photos.zip").write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "photos.zip") as archive:
+        assert not any(member.flag_bits for member in archive.infolist())
+    assert [name for name, _ in archives.entries(tmp_path / "photos.zip", ())] == [*names]
+    dos = content.replace("ü".encode(), b"\x81\x81")
+    (tmp_path / "photos.zip").write_bytes(dos)
+    assert next(archives.entries(tmp_path / "photos.zip", ()))[0] == "Hund im Grüünen/a.jpg"
+
+
+@pytest.mark.parametrize("kind", [".zip", ".tar.gz", "/"])
+def test_no_more_of_a_member_is_read_than_shows_that_it_is_too_large(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "MOST", 101)
+    files = {"a/0.jpg": os.urandom(1000), "a/1.jpg": os.urandom(100)}
+    folder = write_folder(files, tmp_path / "photos")
+    path = folder if kind == "/" else write_archive(files, tmp_path / f"photos{kind}")
+    assert read(path, files) == {name: content[:101] for name, content in files.items()}
+
+
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
 def test_a_link_or_a_device_in_a_tar_is_an_error_that_names_it(kind: bytes, tmp_path: Path) -> None:
     member = tarfile.TarInfo("train/cat/link.jpg")

@@ -89,15 +89,37 @@ def test_a_photo_is_turned_as_its_exif_says(orientation: int, side: int) -> None
     np.testing.assert_array_equal(found, decode_image(encoded(upright(array, orientation)), 8))
 
 
+@pytest.mark.parametrize("size", [8, 32])
+@pytest.mark.parametrize(
+    ("mode", "options"), [("RGBA", {}), ("LA", {}), ("P", {"transparency": 0}), ("RGB", {"transparency": (0, 0, 0)})]
+)
+def test_a_drawing_on_nothing_is_seen_on_white(mode: str, options: dict[str, Any], size: int) -> None:
+    """Dark ink, where what is transparent is black: without its transparency all would be black."""
+    ink = np.zeros((32, 32), bool)
+    ink[8:24, 8:24] = True
+    values = {"RGBA": (1, 1, 1, 255), "LA": (1, 255), "P": 1, "RGB": (1, 1, 1)}[mode]
+    array = np.where(ink[..., None], np.array(values, np.uint8), np.uint8(0)).squeeze()
+    image = Image.fromarray(array, mode) if mode != "P" else Image.fromarray(array, "L").convert("P")
+    if mode == "P":
+        image.putpalette([0, 0, 0, 1, 1, 1])
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **options)
+    found = decode_image(buffer.getvalue(), size)
+    seen = ink[:: 32 // size, :: 32 // size]
+    assert (found[:, ~seen] > 200).all()
+    assert (found[:, seen] < 50).all()
+
+
 @pytest.mark.parametrize(
     ("array", "mode", "expected"),
     [
         (np.full((8, 8), 200, np.uint8), None, (200, 200, 200)),
         (np.full((8, 8), 200 * 256 + 7, np.uint16), None, (200, 200, 200)),  # 16 bits a pixel
         (np.full((8, 8), True), None, (255, 255, 255)),
-        (np.full((8, 8, 4), (10, 20, 30, 128), np.uint8), None, (10, 20, 30)),
+        (np.full((8, 8, 4), (10, 20, 30, 255), np.uint8), None, (10, 20, 30)),
+        (np.full((8, 8, 4), (10, 20, 30, 128), np.uint8), None, (132, 137, 142)),  # on white
         (np.full((8, 8, 3), (10, 20, 30), np.uint8), "P", (10, 20, 30)),
-        (np.full((8, 8, 2), (90, 0), np.uint8), None, (90, 90, 90)),
+        (np.full((8, 8, 2), (90, 0), np.uint8), None, (255, 255, 255)),
     ],
 )
 def test_every_mode_of_png_becomes_rgb(array: np.ndarray, mode: str | None, expected: tuple[int, int, int]) -> None:  # type: ignore[type-arg]
