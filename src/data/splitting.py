@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from src.base.splits import SPLITS, Split
@@ -64,16 +65,31 @@ def choose(
 def held_out(labels: Tensor, scenes: Tensor, fraction: float, seed: int, *, left: int) -> tuple[Tensor, Tensor]:
     """Sorted indices of about `fraction` of the images, stratified, no scene divided, and those of the others.
 
-    Every class is held out in part, and `left` of its scenes stay. A scene counts for the class of its first image.
+    Every class is held out in part, and `left` of its scenes stay. A scene counts for the class of most of its images,
+    or there would be too many in test of a class whose image happens to come first.
     """
-    _, first, scene, sizes = np.unique(scenes, return_index=True, return_inverse=True, return_counts=True)
-    weights, of_scene = torch.from_numpy(sizes), labels[torch.from_numpy(first)]
+    _, scene, sizes = np.unique(scenes, return_inverse=True, return_counts=True)
+    weights, of_scene = torch.from_numpy(sizes), _classes_of(scene, labels)
     order = stratified_order(of_scene, seed, weights, share=fraction, last=left)
     classes = len(of_scene.unique())
     nearest = int((weights[order].cumsum(0) - round(fraction * len(labels))).abs().argmin()) + 1
     count = min(max(nearest, classes), len(order) - left * classes)
     held = torch.isin(torch.from_numpy(scene), order[:count])
     return held.nonzero().flatten(), (~held).nonzero().flatten()
+
+
+def _classes_of(scene: NDArray[np.int64], labels: Tensor) -> Tensor:
+    """The class of most images of each scene, of equally many the first: (number of scenes,).
+
+    Args:
+        scene: the number of each image's scene, from 0, (N,).
+    """
+    classes = int(labels.max()) + 1
+    pairs, counts = np.unique(scene * classes + labels.numpy(), return_counts=True)
+    order = np.lexsort((-pairs, counts))  # of what is assigned twice below, the last stays
+    found = np.empty(scene.max() + 1, np.int64)
+    found[pairs[order] // classes] = pairs[order] % classes
+    return torch.from_numpy(found)
 
 
 def stratified_order(
@@ -103,11 +119,9 @@ def stratified_order(
 
 
 def _require_scenes(labels: Tensor, scenes: Tensor, classes: Sequence[str]) -> None:
-    first = torch.from_numpy(np.unique(scenes, return_index=True)[1])
-    images = torch.bincount(labels, minlength=len(classes)).tolist()
-    for name, count, number in zip(
-        classes, images, torch.bincount(labels[first], minlength=len(classes)).tolist(), strict=True
-    ):
+    of_scene = _classes_of(np.unique(scenes, return_inverse=True)[1], labels)
+    images, own = (torch.bincount(each, minlength=len(classes)).tolist() for each in (labels, of_scene))
+    for name, count, number in zip(classes, images, own, strict=True):
         if number < 3:
             raise ValueError(
                 f"class {name!r} has too few images for train, val and test: {count}, and {number} without copies and "

@@ -140,6 +140,16 @@ def test_of_images_that_are_no_copies_the_test_is_exact_in_every_class_and_grows
     assert all(small < large for small, large in pairwise(tests))
 
 
+def test_a_scene_counts_for_the_class_of_most_of_its_images() -> None:
+    """A row of look-alikes, 40 of one class, whose first image is of another."""
+    labels, scenes = torch.tensor([0] * 100 + [1] * 100), torch.arange(200)
+    scenes[100:140] = 99
+    for seed in range(20):
+        chosen = splitting.choose({splitting.UNSPLIT: labels}, CLASSES[:2], dataset(split_seed=seed), scenes)
+        counts = torch.bincount(labels[chosen["test"][1]]).tolist()
+        assert counts == pytest.approx([20, 20], abs=1)
+
+
 def test_a_scene_that_is_most_of_its_class_is_left_to_train() -> None:
     """A burst of 50 of the 100 images of its class, where the test is a fifth."""
     labels, scenes = torch.tensor([0] * 100 + [1] * 100), torch.arange(200)
