@@ -80,6 +80,11 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
+def _may_be_in_a_name(character: str) -> bool:
+    """What is printed, spaces of all kinds, and what joins or parts letters, as Persian and Sinhala do."""
+    return character.isprintable() or character in "\u200c\u200d" or unicodedata.category(character) == "Zs"
+
+
 def _class(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
@@ -174,7 +179,7 @@ def _require_classes(path: Path, tree: Tree) -> None:
             )
     for split, classes in tree.items():
         for name, files in classes.items():
-            if not name.isprintable():
+            if not all(map(_may_be_in_a_name, name)):
                 raise ValueError(f"{path}: {name!r} is no name for a class; allowed: printable text")
             if not files:
                 where = name if split == UNSPLIT else f"{split}/{name}"

@@ -1,5 +1,6 @@
 """A person's images, in a folder or an archive -> train, val and test, without what is no image. N images."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ def _skipped(path: Path, bad: Mapping[str, str], policy: str) -> Mapping[str, st
     """The `bad` files, sorted, with a warning, where the policy is to skip them."""
     if not bad:
         return {}
+    bad = {_printable(name): what for name, what in bad.items()}
     files = f"{path}: {len(bad)} bad file{'s' if len(bad) > 1 else ''}"
     if policy == "stop":
         raise ValueError(
@@ -69,6 +71,11 @@ def _skipped(path: Path, bad: Mapping[str, str], policy: str) -> Mapping[str, st
         )
     console.warn(f"{files} left out: {image_folders.listed(bad)}")
     return dict(sorted(bad.items()))
+
+
+def _printable(name: str) -> str:
+    """A file's name as text that can be written anywhere: bytes in it that are no UTF-8 stand as `\\xe9`."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _require_every_class(path: Path, splits: Mapping[str, Split]) -> None:

@@ -138,7 +138,8 @@ class Run:
         """Tag the run with the record and close it as FINISHED, FAILED or KILLED, and what is above it with it."""
         record = self._record.record()
         taken = {"seconds": record.seconds, "peak_memory_mb": record.peak_memory_mb}
-        self._sender.log(self._run, tags=names.texts(taken | record.conditions))
+        noted = {key: fact for key, fact in record.conditions.items() if key not in names.BY_FILE}
+        self._sender.log(self._run, tags=names.texts(taken | noted))
         self._leave(status)
         self._close(self._run, status)
         if status != "FINISHED":

@@ -20,6 +20,7 @@ SHARES = ("accuracy", "nearest_mean", "nearest_neighbours")  # scores that are r
 KINDS = ("trial", "candidate", "seed")  # of which a stage has many, and a column of a row says which it is about
 ANSWERS, GAIN = "answer", "gain"
 ENDS = ("low", "high")  # of an interval
+BY_FILE = ("skipped",)  # facts by the names of files: many, and in letters that no key of MLflow may have
 LENGTH = 500  # of a text that servers of every version take
 
 

@@ -96,6 +96,10 @@ BAD = {
         PHOTOS | {"test/cat/9.bmp": BOMB},
         r"test/cat/9.bmp \(more pixels than are decoded safely\)",
     ),
+    "a class that turns what follows around": (
+        {name.replace("dog", "d\u202eg"): c for name, c in PHOTOS.items()},
+        r"'d\\u202eg' is no name for a class",
+    ),
     "an unprintable class": (
         {name.replace("dog", "d\tg"): c for name, c in PHOTOS.items()},
         r"'d\\tg' is no name for a class",
@@ -112,6 +116,12 @@ def test_bad_input_is_one_line(what: str, tmp_path: Path) -> None:
         read(path)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["می\u200cخواهم", "ශ්\u200dරී", "👩\u200d🍳", "New\u00a0York", "Müsli & Co"])
+def test_a_class_may_be_named_in_any_script(name: str, tmp_path: Path) -> None:
+    files = {path.replace("dog", name): content for path, content in PHOTOS.items()}
+    assert name in image_folders.scan(write_folder(files, tmp_path)).classes
 
 
 def test_an_archive_that_holds_a_name_twice_says_so(tmp_path: Path) -> None:

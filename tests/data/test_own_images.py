@@ -1,5 +1,6 @@
 """A person's folder becomes three splits: without its bad files where that is wanted, split here where it is not."""
 
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -129,6 +130,12 @@ def test_bad_files_that_are_skipped_are_named_and_change_nothing_else(
     for name in SPLITS:
         assert torch.equal(loaded.splits[name].images, clean.splits[name].images)
         assert torch.equal(loaded.splits[name].labels, clean.splits[name].labels)
+
+
+def test_a_skipped_file_whose_name_is_no_text_is_named_in_text(tmp_path: Path) -> None:
+    path = write_folder(flat(), tmp_path)
+    (path / os.fsdecode(b"cat/caf\xe9.txt")).write_bytes(b"hello")
+    assert dict(load(path, bad_files="skip").skipped) == {"cat/caf\\xe9.txt": "no image by its name"}
 
 
 def test_a_bad_file_among_classes_without_splits_is_left_out_before_they_are_split(tmp_path: Path) -> None:

@@ -128,6 +128,17 @@ def test_the_first_use_builds_the_tables_and_the_experiment_beside_whose_artifac
     assert [path.name for path in empty.parent.iterdir()] == ["mlflow.db"]
 
 
+def test_files_that_were_left_out_are_no_tags(used: Path) -> None:
+    """Their names hold what no key of MLflow may."""
+    recorder = record("download")
+    with tracking.stage(recorder, config()):
+        recorder.note(copies=3, skipped={"cat/notes (1).txt": "no image by its name"})
+    (run,) = (run for run in runs(f"sqlite:///{used}/mlflow.db") if run.info.run_name == "download")
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["copies"] == "3"
+    assert not any("notes" in key for key in run.data.tags)
+
+
 def test_an_experiment_is_one_run_its_stages_are_nested_in_it_and_trials_in_those(
     used: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
