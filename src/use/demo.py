@@ -8,6 +8,7 @@ import argparse
 import base64
 import json
 import sys
+import threading
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,7 +31,9 @@ PORT = 5002
 MODEL = "models/finetuned.onnx"
 PAGE = Path(__file__).with_name("demo.html")
 MAX_BYTES = 64 * 2**20  # of an image
+LENGTH = 20  # digits of a length that are read as a number
 SECONDS = 30  # that a request may be silent
+AT_ONCE = 2  # images that are decoded at a time, each within 1 GiB (decoding.MAX_MEMORY)
 TOP, NEAR = 5, 5  # classes named, and training images shown
 
 
@@ -42,6 +45,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, port: int, model: Model, neighbours: Neighbours | None) -> None:
         super().__init__((ports.HOST, port), Handler)
         self.model, self.neighbours = model, neighbours
+        self.turns = threading.Semaphore(AT_ONCE)
 
     def said_of(self, content: bytes) -> dict[str, Any]:
         """What the page shows of an image file.
@@ -49,7 +53,8 @@ class Server(ThreadingHTTPServer):
         Raises:
             BadImageError: it is no image.
         """
-        pixels = decode_image(content, self.model.size)
+        with self.turns:
+            pixels = decode_image(content, self.model.size)
         found = answer(self.model, "", pixels, top=TOP, threshold=self.model.threshold)
         return {**values(found), "seen": _url(pixels), "near": self._near(pixels)}
 
@@ -71,16 +76,18 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request. A page elsewhere cannot ask: the host that a browser names must be this machine."""
+    """One request. A page elsewhere cannot ask: the host and the origin that a browser names must be this machine's."""
 
     server: Server
     protocol_version = "HTTP/1.1"
     timeout = SECONDS
 
     def do_GET(self) -> None:
-        if self._is_here() and self.path == "/":
+        if not self._is_here():
+            return
+        if self.path == "/":
             self._send(HTTPStatus.OK, PAGE.read_bytes(), "text/html; charset=utf-8")
-        elif self._is_here():
+        else:
             self._say(HTTPStatus.NOT_FOUND, {"error": "nothing is here; allowed: /"})
 
     def do_POST(self) -> None:
@@ -91,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.NOT_FOUND, "nothing is here; allowed: /answer")
         elif not length.isdecimal():
             self._refuse(HTTPStatus.LENGTH_REQUIRED, "no Content-Length; allowed: an image file as the body")
-        elif int(length) > MAX_BYTES:
+        elif len(length) > LENGTH or int(length) > MAX_BYTES:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {MAX_BYTES >> 20} MiB")
         else:
             self._answer(self.rfile.read(int(length)))
@@ -105,9 +112,12 @@ class Handler(BaseHTTPRequestHandler):
             self._say(HTTPStatus.BAD_REQUEST, {"error": str(error)})
 
     def _is_here(self) -> bool:
-        """Whether it is asked for by an address of this machine: a name of somebody else's may lead here, too."""
-        host = self.headers.get("Host", "").rpartition(":")[0]
-        if host in (ports.HOST, "localhost"):
+        """Whether it is asked for by an address of this machine, since a name of somebody else's may lead here, too,
+        and by a page of ours or no page at all.
+        """
+        host = self.headers.get("Host", "")
+        own = host.partition(":")[0] in (ports.HOST, "localhost")
+        if own and self.headers.get("Origin") in (None, f"http://{host}"):
             return True
         self._refuse(HTTPStatus.MISDIRECTED_REQUEST, f"allowed: http://{ports.HOST}")
         return False
