@@ -53,13 +53,22 @@ def _listed(stdin: TextIO) -> Iterator[str]:
 
 
 def _inside(folder: str) -> tuple[list[str], int]:
-    """Images of a folder and of those below it, by name; hidden files and folders are left out, uncounted."""
-    found, others = [], 0
-    for place, folders, files in os.walk(folder):
+    """Images of a folder and of those below it, by name; hidden files and folders are left out, uncounted.
+
+    Links to folders are followed, each folder once. One that cannot be read stands among the images, which cannot be
+    read either.
+    """
+    found, others, visited = list[str](), 0, set[str]()
+    for place, folders, files in os.walk(folder, onerror=lambda error: found.append(error.filename), followlinks=True):
+        real = os.path.realpath(place)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         shown = sorted(name for name in files if not name.startswith("."))
         taken = [name for name in shown if name.lower().endswith(SUFFIXES + ALSO)]
-        found += [str(Path(place, name)) for name in taken]
+        found.extend(str(Path(place, name)) for name in taken)
         others += len(shown) - len(taken)
     if not found:
         raise ValueError(f"{folder} holds no image; allowed: files with the suffixes {', '.join(SUFFIXES)}")

@@ -58,6 +58,8 @@ def _decoded(paths: Iterable[str], size: int) -> Iterator[tuple[str, NDArray[np.
 
 def _read(path: str, size: int) -> NDArray[np.uint8] | str:
     try:
+        if Path(path).is_dir():
+            os.scandir(path).close()  # or the system says why it cannot be read
         if not Path(path).is_file():
             return "is a folder or no plain file" if Path(path).exists() else "does not exist"
         with open(path, "rb") as file:

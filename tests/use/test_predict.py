@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,6 +95,29 @@ def test_what_is_no_image_is_said_and_the_rest_goes_on(
     status, out, err = ran(model, "bad/empty.png", "bad/really a.png", capsys=capsys)
     assert (status, len(out.splitlines())) == (1, 1)
     assert err == "predict: bad/empty.png: is empty\npredict: 1 of 2 could not be read\n"
+
+
+def test_folders_are_followed_through_links_once_and_one_that_cannot_be_read_is_said(
+    model: Path, photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("all/locked", "all/a"):
+        (photos / name).mkdir(parents=True)
+    (photos / "all/linked").symlink_to(photos / "good")
+    (photos / "all/a/back").symlink_to(photos / "all")
+    scandir = os.scandir
+
+    def guarded(path: str) -> Any:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    status, out, err = ran(model, "all", "--json", capsys=capsys)
+    found = {each["image"]: each.get("error", "fine") for each in json.loads(out)}
+    inside = [f"all/linked/{name}" for name in ("0.png", "1.png", "2.png", "3.png", "deep er/ünï 名.jpg")]
+    assert found == {**dict.fromkeys(inside, "fine"), "all/locked": "Permission denied"}
+    assert status == 1
+    assert err.endswith("predict: 1 of 6 could not be read\n")
 
 
 def test_below_the_threshold_an_answer_is_not_sure(
