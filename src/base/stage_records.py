@@ -13,6 +13,7 @@ from typing import Any
 from src.base import artifacts
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "optuna", "pandas", "pillow", "dvc", "mlflow")
+SOMETIMES = ("timm",)  # what only some networks come from: named where it was imported
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,4 +79,9 @@ def read(path: str | Path) -> StageRecord:
 def versions() -> dict[str, str]:
     """Versions of what can change a result, read without importing it."""
     installed = {dist: metadata.version(dist) for dist in PACKAGES}
-    return {"python": platform.python_version(), "platform": platform.platform(), **installed}
+    return {"python": platform.python_version(), "platform": platform.platform(), **installed, **imported()}
+
+
+def imported() -> dict[str, str]:
+    """Versions of SOMETIMES, as far as this process uses them."""
+    return {dist: metadata.version(dist) for dist in SOMETIMES if dist in sys.modules}

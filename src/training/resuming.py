@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from src.base import artifacts, devices, distributed
+from src.base import artifacts, devices, distributed, stage_records
 from src.interface import console
 
 PACKAGES = ("torch", "torchvision", "numpy", "optuna")
@@ -54,7 +54,8 @@ def held(stage: str, given: Mapping[str, Any], device: torch.device) -> Iterator
 
 
 def _identity(given: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+    installed = {name: metadata.version(name) for name in PACKAGES}
+    versions = {"python": platform.python_version(), **installed, **stage_records.imported()}
     processor = {"capability": torch.backends.cpu.get_cpu_capability(), "processes": distributed.processes()}
     identity = {"given": given, "versions": versions, "machine": devices.describe(device) | processor}
     plain: dict[str, Any] = json.loads(json.dumps(identity))

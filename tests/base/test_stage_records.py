@@ -27,6 +27,13 @@ def test_the_record_holds_what_was_noted_what_it_was_set_to_and_the_versions(tmp
     assert found.seconds == round(found.seconds, 1)
 
 
+def test_what_only_some_networks_come_from_is_named_where_it_was_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage_records, "SOMETIMES", ("pytest", "nothing_here"))
+    found = stage_records.versions()
+    assert found["pytest"] == pytest.__version__
+    assert "nothing_here" not in found
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="compares with Linux's own account")
 def test_the_recorded_peak_memory_is_that_of_the_process() -> None:
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))

@@ -61,11 +61,13 @@ def test_other_settings_or_another_stage_find_no_state() -> None:
     assert len(found) == 4
 
 
-@pytest.mark.parametrize("change", ["threads", "deterministic library", "device"])
+@pytest.mark.parametrize("change", ["threads", "deterministic library", "device", "what the network comes from"])
 def test_whatever_could_change_the_result_finds_no_state(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = folder()
     if change == "threads":
         torch.set_num_threads(torch.get_num_threads() + 1)
+    elif change == "what the network comes from":
+        monkeypatch.setattr("src.base.stage_records.imported", lambda: {"timm": "99"})
     elif change == "device":
         monkeypatch.setattr("src.base.devices.describe", lambda device: {"device": "another", "threads": 2})
     else:
