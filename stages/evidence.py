@@ -29,7 +29,6 @@ def main() -> None:
                 predictions["classes"],
                 bins=cfg.evidence.bins,
                 targets=cfg.evidence.targets,
-                seed=cfg.seed,
             )
             for method in ASSESSED
         }
@@ -37,7 +36,7 @@ def main() -> None:
         named = questions.right_on_test(predictions)
         over_seeds = repeated.as_rows(questions.over_seeds(seeds, named["frozen"]))
         beside = options.offered(seeds, flips)
-        compared = options.compared(assessment.judged(predictions, options.PLAIN, "test"), beside, seed=cfg.seed)
+        compared = options.compared(assessment.judged(predictions, options.PLAIN, "test"), beside)
         with artifacts.together(noted.confirm):
             answer = headlines["finetuned"]["coverage"]
             artifacts.write_json({"coverage": answer, **headlines}, "metrics/evidence.json")

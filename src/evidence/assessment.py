@@ -5,6 +5,7 @@ No training stage imports this module: editing it retrains nothing.
 N images, K classes.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 from src.base.splits import SPLITS
 from src.evidence import calibration, scores, selective
 from src.evidence.intervals import proportion
+from src.evidence.means import mean_interval
 from src.evidence.per_class import balanced_accuracy, per_class
-from src.evidence.resampling import mean_interval
 
+RANGES = {"confidence": (0.0, 1.0), "log_loss": (0.0, math.inf), "brier_score": (0.0, 2.0)}  # of means over images
 TOP = 5  # classes that an answer may name; of as few classes or fewer, all answers would be right
 Row = dict[str, Any]
 
@@ -80,22 +82,19 @@ def judged(predictions: Mapping[str, Any], method: str, split: str) -> Judged:
     return Judged(logits=predictions["logits"][method][chosen].numpy(), labels=predictions["label"][chosen].numpy())
 
 
-def assess(
-    val: Judged, test: Judged, classes: Sequence[str], *, bins: int, targets: Sequence[float], seed: int
-) -> Assessment:
+def assess(val: Judged, test: Judged, classes: Sequence[str], *, bins: int, targets: Sequence[float]) -> Assessment:
     """Everything about one method.
 
     Args:
         bins: of the reliability diagram and of the calibration error, of as many images each as ties allow.
         targets: accuracies on the answered images, each above 0, up to 1.
-        seed: of the bootstrap.
     """
     temperature = calibration.fit_temperature(val.logits, val.labels)
     used = {False: 1.0} | ({True: temperature} if temperature != 1 else {})  # by whether it is calibrated
     reliability = {calibrated: _reliability(test, each, bins) for calibrated, each in used.items()}
     rows = plain_scores(test)
     for calibrated, each in used.items():
-        found = _probability_scores(test, each, seed) + _calibration_scores(reliability[calibrated])
+        found = _probability_scores(test, each) + _calibration_scores(reliability[calibrated])
         rows += [{"score": row["score"], "calibrated": calibrated} | row for row in found]
     return Assessment(
         temperature=temperature,
@@ -120,18 +119,18 @@ def plain_scores(test: Judged) -> list[Row]:
     ]
 
 
-def _probability_scores(test: Judged, temperature: float, seed: int) -> list[Row]:
+def _probability_scores(test: Judged, temperature: float) -> list[Row]:
     by_image = {
         "confidence": scores.confidences(test.logits, temperature),
         "log_loss": scores.log_losses(test.logits, test.labels, temperature),
         "brier_score": scores.brier_losses(test.logits, test.labels, temperature),
     }
-    return [_mean(name, values, seed) for name, values in by_image.items()]
+    return [_mean(name, values) for name, values in by_image.items()]
 
 
-def _mean(score: str, values: NDArray[np.float64], seed: int) -> Row:
+def _mean(score: str, values: NDArray[np.float64]) -> Row:
     """A mean over images with its interval; of a single image there is none."""
-    low, high = mean_interval(values, seed=seed) if len(values) > 1 else (float("nan"), float("nan"))
+    low, high = mean_interval(values, within=RANGES[score]) if len(values) > 1 else (float("nan"), float("nan"))
     return {"score": score, "value": float(values.mean()), "low": low, "high": high}
 
 

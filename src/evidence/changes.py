@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit  # Student's t: its distribution function, and the inverse of that
 
-from src.evidence import paired, resampling, scores
+from src.evidence import means, paired, scores
 from src.evidence.holm import holm
 from src.evidence.paired import Right
 
@@ -99,6 +99,8 @@ class Sides:
         first, second = _mean(one), _mean(other)
         if not self.single:
             bounds = seeds_interval(one, other, level)
+            if bounds and self.score == "accuracy":
+                bounds = max(-1.0, bounds[0]), min(1.0, bounds[1])
             found: dict[str, Any] = {"over": "seeds" if bounds else ""}
         elif self.score == "accuracy":
             lost, gained = self._alone()
@@ -108,7 +110,7 @@ class Sides:
             found = {"over": "images", "alone": (lost, gained)}
         else:
             costs = self.pair[1].losses - self.pair[0].losses
-            bounds = resampling.mean_interval(costs, seed=0, confidence=1 - level) if len(costs) > 1 else None
+            bounds = means.mean_interval(costs, confidence=1 - level) if len(costs) > 1 else None
             found = {"over": "images" if bounds else ""}
         low, high = bounds or (None, None)
         return Change(first=first, second=second, low=low, high=high, p_value=p_value, level=level, **found)
@@ -129,11 +131,11 @@ def scored(logits: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> Scor
 
 
 def mean_over_seeds(values: Sequence[float], level: float = 0.05) -> tuple[float, float, float, float]:
-    """Mean, standard deviation, and the interval of the mean by Student's t, of two values or more."""
+    """Mean, standard deviation, and the interval of the mean by Student's t, of two fractions or more."""
     drawn = np.array(values, dtype=np.float64)
     mean, spread = float(drawn.mean()), float(drawn.std(ddof=1))
     half = float(stdtrit(len(drawn) - 1, 1 - level / 2)) * spread / math.sqrt(len(drawn))
-    return mean, spread, mean - half, mean + half
+    return mean, spread, max(0.0, mean - half), min(1.0, mean + half)
 
 
 def seeds_p(first: Mapping[int, float], second: Mapping[int, float]) -> float | None:

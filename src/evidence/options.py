@@ -14,7 +14,7 @@ from scipy.special import log_softmax, logsumexp
 from src.evidence import paired, scores
 from src.evidence.assessment import Judged, judged
 from src.evidence.intervals import proportion
-from src.evidence.resampling import mean_interval
+from src.evidence.means import mean_interval
 
 PLAIN = "finetuned"
 COLUMNS = (
@@ -45,18 +45,15 @@ def ensemble(members: Sequence[Judged]) -> Judged:
     return Judged(logits=logsumexp(stacked, axis=0) - math.log(len(members)), labels=members[0].labels)
 
 
-def compared(plain: Judged, options: Mapping[str, Judged], *, seed: int) -> list[dict[str, Any]]:
+def compared(plain: Judged, options: Mapping[str, Judged]) -> list[dict[str, Any]]:
     """The plain network, and each option against it, corrected for their number by Holm's procedure.
-
-    Args:
-        seed: of the bootstrap.
 
     Returns:
         Rows of method, accuracy, low, high, log_loss, log_loss_low, log_loss_high; and, nan of the plain network,
         difference, difference_low, difference_high, p_value, settled, on test.
     """
     every = {PLAIN: plain, **options}
-    rows = {name: {"method": name, **_scores(each, seed)} for name, each in every.items()}
+    rows = {name: {"method": name, **_scores(each)} for name, each in every.items()}
     right = {name: each.hits for name, each in every.items()}
     for found in paired.compare(right, [(name, PLAIN) for name in options]):
         bounds = {"difference_low": found.low, "difference_high": found.high, "p_value": found.p_value}
@@ -64,9 +61,9 @@ def compared(plain: Judged, options: Mapping[str, Judged], *, seed: int) -> list
     return [dict.fromkeys(COLUMNS, math.nan) | row for row in rows.values()]
 
 
-def _scores(answers: Judged, seed: int) -> dict[str, float]:
+def _scores(answers: Judged) -> dict[str, float]:
     losses = scores.log_losses(answers.logits, answers.labels)
-    low, high = mean_interval(losses, seed=seed) if len(losses) > 1 else (math.nan, math.nan)
+    low, high = mean_interval(losses, within=(0, math.inf)) if len(losses) > 1 else (math.nan, math.nan)
     accuracy = proportion(int(answers.hits.sum()), len(answers.labels))
     del accuracy["images"]
     return accuracy | {"log_loss": float(losses.mean()), "log_loss_low": low, "log_loss_high": high}

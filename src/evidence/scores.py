@@ -1,6 +1,6 @@
 """What each image adds to a score: whether it is right, and what its probabilities cost.
 
-Kept by image, so that any two methods can be compared on the same images (`resampling.py`). scikit-learn has the means
+Kept by image, so that any two methods can be compared on the same images (`means.py`). scikit-learn has the means
 alone, and for two classes other shapes and scales; the tests hold these against it.
 No training stage imports this module: editing it retrains nothing.
 N images, K classes.

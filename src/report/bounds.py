@@ -23,7 +23,7 @@ def _over_seeds(study: Study) -> Bounds:
     for arm, accuracies in study.scaling.accuracies.items():
         if len(set(accuracies.values())) > 1:
             _, _, low, high = changes.mean_over_seeds([*accuracies.values()])
-            found[f"scaling_ablation/{arm}/test/accuracy"] = (max(low, 0.0), min(high, 1.0))
+            found[f"scaling_ablation/{arm}/test/accuracy"] = (low, high)
     return found
 
 

@@ -34,10 +34,10 @@ def score_rows(study: Study) -> Table:
     columns = ["Score on test", "Frozen", "Frozen, temperature", "Fine-tuned", "Fine-tuned, temperature"]
     return Table(
         name="scores",
-        caption="Scores on test with 95 % intervals: Wilson's of shares, a studentised bootstrap's of means over "
-        f"images. The calibration error is of {study.settings['evidence'].bins} bins of equally many images; chance "
-        "raises it above the truth, which its interval is about; debiased, that is taken away. A temperature changes "
-        "no answer.",
+        caption="Scores on test with 95 % intervals: Wilson's of shares, of means over images Hall's, which is "
+        "Student's t without their skewness. The calibration error is of "
+        f"{study.settings['evidence'].bins} bins of equally many images; chance raises it above the truth, which its "
+        "interval is about; debiased, that is taken away. A temperature changes no answer.",
         rows=pd.DataFrame(rows, columns=columns),
     )
 

@@ -68,7 +68,7 @@ def _metrics(pairings: Sequence[Pairing]) -> list[Section]:
         columns = ["Metric", each.first.name, each.second.name, "Difference", "p"]
         caption = (
             f"{each.second.label} against {each.first.label}: metrics that differ, with 95 % intervals where both "
-            "answered the same images: shares by Newcombe's, losses by a bootstrap, several seeds by Student's t. On "
+            "answered the same images: shares by Newcombe's, losses by Hall's, several seeds by Student's t. On "
             f"test, p is exact (McNemar) and, like the interval, corrected by Holm for all accuracies that "
             f"were tested here, {len(tested)} in number.{same}"
         )

@@ -398,7 +398,7 @@ def study(
 
 @cache
 def assessed(classes, shares, sizes):
-    """What the stage evidence leaves of `predictions`, arguments as items; the bootstrap takes its time."""
+    """What the stage evidence leaves of `predictions`, arguments as items."""
     return assessed_of(predictions(classes, dict(shares), dict(sizes)))
 
 
@@ -413,7 +413,6 @@ def assessed_of(files, *, bins=15, targets=(0.95, 0.99), seeds=None, flips=None)
             whole["classes"],
             bins=bins,
             targets=targets,
-            seed=0,
         )
         for method in ("frozen", "finetuned")
     }
@@ -422,7 +421,7 @@ def assessed_of(files, *, bins=15, targets=(0.95, 0.99), seeds=None, flips=None)
         metrics={method: each.headline for method, each in found.items()},
         differences=questions.differences(right),
         over_seeds=questions.over_seeds(seeds, right["frozen"]),
-        options=pd.DataFrame(options.compared(assessment.judged(whole, "finetuned", "test"), beside, seed=0)),
+        options=pd.DataFrame(options.compared(assessment.judged(whole, "finetuned", "test"), beside)),
         **parts,
     )
 

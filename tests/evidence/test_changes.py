@@ -124,6 +124,15 @@ def test_mean_and_interval_over_seeds_are_students() -> None:
     assert (low, high) == pytest.approx(stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values)))
 
 
+def test_no_interval_over_seeds_reaches_beyond_what_an_accuracy_can_be() -> None:
+    assert changes.mean_over_seeds([0.98, 1.0])[3] == 1
+    assert changes.mean_over_seeds([0.0, 0.02])[2] == 0
+    right = np.ones(10, dtype=bool)
+    runs = [Scored(right=right & (np.arange(10) >= wrong), losses=np.zeros(10)) for wrong in (0, 1, 9, 8)]
+    change = Sides(first={0: runs[0], 1: runs[1]}, second={0: runs[2], 1: runs[3]}).change(level=1e-4)
+    assert change.low == -1
+
+
 def test_logits_are_scored_image_by_image() -> None:
     logits, labels = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]]), np.array([0, 1, 1])
     found = changes.scored(logits, labels)

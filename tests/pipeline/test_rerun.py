@@ -165,7 +165,7 @@ AFTER_EDITING = {
     "src/evidence/repeated.py": f"data_efficiency {STATISTICS}",
     "src/evidence/scores.py": f"export {STATISTICS}",
     "src/evidence/per_class.py": "evidence",
-    "src/evidence/resampling.py": STATISTICS,
+    "src/evidence/means.py": STATISTICS,
     "src/evidence/calibration.py": "evidence export",
     "src/evidence/selective.py": "evidence export",
     "src/figures/calibration.py": "report",
