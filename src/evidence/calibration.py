@@ -5,6 +5,7 @@ N images, K classes, B bins.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -13,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import logsumexp, ndtr
-from scipy.stats import rankdata
+from scipy.stats import binom, rankdata
 
 from src.evidence.intervals import proportion
 from src.evidence.scores import Logits, check
@@ -21,6 +22,8 @@ from src.evidence.scores import Logits, check
 BINS = 15
 COLDEST, HOTTEST = 0.01, 100.0  # temperatures
 QUANTILE = NormalDist().inv_cdf(0.975)
+Moments = tuple[NDArray[np.float64], NDArray[np.float64]]  # mean and variance of each bin, (B,)
+LEAST, MOST = 1e-9, 2.0**20  # multiples between which an end is sought; at 0, one bin without a mistake is no surprise
 PRIOR = 2.0  # images a bin, as one without a mistake had a chance of one
 
 
@@ -118,24 +121,44 @@ def _error_interval(bins: pd.DataFrame, gaps: NDArray[np.float64], weights: NDAr
     In truth the gaps are taken to be a multiple of those found, or of their spreads where these are larger. The
     bootstrap does not serve: a resample has the bias of chance twice, and its percentiles miss nearly all small errors.
     The lower end is found with the larger spreads of Wilson's intervals, since larger ones explain more by chance, and
-    the upper end with smaller ones.
+    the upper end with smaller ones. These are too small where a classifier is surer than it should be and hardly errs:
+    most bins then show no mistake. So the upper end is no lower than if all bins were as over-sure as a multiple says.
     """
     wilson = ((bins["high"] - bins["low"]) / (2 * QUANTILE)).to_numpy()
     error, shape = float(weights @ np.abs(gaps)), np.maximum(np.abs(gaps), wilson)
 
-    def away(multiple: float, spreads: NDArray[np.float64], quantile: float) -> float:
-        means, variances = _folded(multiple * shape, spreads)
-        return float(weights @ means) + quantile * math.sqrt(float(np.square(weights) @ variances)) - error
-
-    def edge(spreads: NDArray[np.float64], quantile: float) -> float:
+    def edge(moments: Callable[[float], Moments], quantile: float) -> float:
         """The multiple under which the error found is `quantile` standard deviations above what is expected."""
-        if away(0, spreads, quantile) >= 0:
-            return 0.0
-        most = (error + QUANTILE * float(np.linalg.norm(weights * spreads))) / float(weights @ shape)
-        return float(brentq(away, 0, 1 + most, args=(spreads, quantile)))
 
-    low, high = edge(wilson, QUANTILE), edge(_spreads(bins, PRIOR), -QUANTILE)
+        def away(multiple: float) -> float:
+            means, variances = moments(multiple)
+            return float(weights @ means) + quantile * math.sqrt(float(np.square(weights) @ variances)) - error
+
+        if away(LEAST) >= 0:
+            return 0.0
+        most = 1.0
+        while away(most) < 0 and most < MOST:
+            most *= 2
+        return float(brentq(away, LEAST, most)) if away(most) >= 0 else most
+
+    low = edge(lambda multiple: _folded(multiple * shape, wilson), QUANTILE)
+    high = max(
+        edge(lambda multiple: _folded(multiple * shape, _spreads(bins, PRIOR)), -QUANTILE),
+        edge(lambda multiple: _over_sure(bins, multiple * shape), -QUANTILE),
+    )
     return low * float(weights @ shape), min(1.0, high * float(weights @ shape))
+
+
+def _over_sure(bins: pd.DataFrame, gaps: NDArray[np.float64]) -> Moments:
+    """Mean and variance of the absolute gap found in bins that are right by `gaps` less often than they say."""
+    moments = []
+    for count, stated, gap in zip(bins["images"], bins["confidence"], gaps, strict=True):
+        rights = np.arange(count + 1)
+        shares, found = binom.pmf(rights, count, max(0.0, stated - gap)), np.abs(stated - rights / count)
+        mean = float(shares @ found)
+        moments.append((mean, float(shares @ np.square(found - mean))))
+    means, variances = np.array(moments).T
+    return means, variances
 
 
 def _spreads(bins: pd.DataFrame, prior: float) -> NDArray[np.float64]:
@@ -146,7 +169,7 @@ def _spreads(bins: pd.DataFrame, prior: float) -> NDArray[np.float64]:
     return spreads
 
 
-def _folded(gaps: NDArray[np.float64], spreads: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _folded(gaps: NDArray[np.float64], spreads: NDArray[np.float64]) -> Moments:
     """Mean and variance of the absolute value of a normal variable around each gap, each (B,).
 
     Leone, Nelson and Nottingham, "The Folded Normal Distribution", Technometrics 3 (1961).

@@ -83,6 +83,8 @@ def population(kind, images, generator):
     if kind == "nearly perfect, under-confident":
         stated = 0.1 + 0.9 * generator.beta(20, 0.7, images)
         return stated, 1 - 0.8 * (1 - stated) ** 1.6
+    if kind == "nearly perfect, over-sure":
+        return 1 - 10 ** -generator.uniform(3, 6, images), np.full(images, 0.99)
     return stated, right[kind]
 
 
@@ -93,9 +95,10 @@ KINDS = (
     "over-confident",
     "under-confident",
     "nearly perfect, under-confident",
+    "nearly perfect, over-sure",
 )
 ONE_FAST = [kind if kind == "calibrated" else pytest.param(kind, marks=SLOW) for kind in KINDS]
-TWO_FAST = [*ONE_FAST[:-1], KINDS[-1]]
+THREE_FAST = [*ONE_FAST[:-2], *KINDS[-2:]]
 
 
 def binned(values, bins=15):
@@ -206,7 +209,16 @@ def covered(kind, images, count):
     return np.mean([each.low <= true + 1e-12 and true <= each.high for each, true in zip(found, truth, strict=True)])
 
 
-@pytest.mark.parametrize("kind", TWO_FAST)
+@pytest.mark.parametrize("images", [10, 100])
+@pytest.mark.parametrize("stated", [0.9999, 1.0])
+def test_a_few_right_answers_do_not_prove_that_it_may_be_so_sure(images, stated):
+    """Without a mistake in N images, about 3 / N of such answers may be wrong."""
+    found = calibration_error(reliability_bins(np.full(images, stated), np.ones(images, bool)))
+    assert found.low == 0
+    assert 2.5 / images < found.high < 5 / images
+
+
+@pytest.mark.parametrize("kind", THREE_FAST)
 def test_the_interval_covers_in_nearly_all_simulated_studies(kind):
     assert covered(kind, 300, 150) >= 0.93 - 3 * math.sqrt(0.07 * 0.93 / 150)
 
