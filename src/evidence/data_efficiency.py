@@ -146,10 +146,11 @@ def scale_of(features: Tensor) -> Scale:
     Args:
         features: (n, D).
     """
-    own = Scale.of(features)
-    variance, images = own.deviation.square(), len(features)
+    own, images = Scale.of(features), len(features)
+    still = (features == features[:1]).all(dim=0)  # whose deviation `Scale` takes for 1
+    variance = own.deviation.square().where(~still, 0.0)
     shrunk = (images * variance + COMMON * variance.mean()) / (images + COMMON)
-    return Scale(mean=own.mean, deviation=shrunk.sqrt())
+    return Scale(mean=own.mean, deviation=shrunk.sqrt().where(shrunk > 0, 1.0))
 
 
 def _row(probe: Probe, images: int, draw: int, classes: int) -> dict[str, Any]:

@@ -28,20 +28,25 @@ def in_front(study: Study) -> list[str]:
 
 
 def lacking(study: Study) -> list[str]:
-    """Which class has the fewest images, and how little is known of it; nothing where all have many."""
+    """Which class has the fewest images, to train on and in test, and how little is known of it; nothing where all have
+    many.
+    """
     rows = study.assessed.classes
     tested = rows[rows["method"] == "finetuned"]["images"].to_numpy()
     sizes = _sizes(study)
     if tested.min() >= FEW and not in_front(study):
         return []
-    least = int(np.lexsort((tested, sizes))[0])
-    images = int(tested[least])
-    has = f"{study.answers.classes[least]} has the fewest images, {count(int(sizes[least]))} to train on"
+    least, known = (int(np.lexsort(each)[0]) for each in ((tested, sizes), (sizes, tested)))
+    names, images = study.answers.classes, int(tested[known])
+    has = f"{names[least]} has the fewest images, {count(int(sizes[least]))} to train on"
+    if tested[least] > images:
+        has += f"; {names[known]} has the fewest in test, {count(images) if images else 'none'}"
+    else:
+        has += f" and {count(images) if images else 'none'} in test"
     if not images:
-        return [f"{has} and none in test: of its own accuracy nothing is known."]
+        return [f"{has}: of its own accuracy nothing is known."]
     low, high = wilson_interval(images // 2, images)
-    known = f"±{100 * (high - low) / 2:.0f}{NARROW}points"
-    return [f"{has} and {count(images)} in test, by which its own accuracy is known to {known} at worst."]
+    return [f"{has}, by which its own accuracy is known to ±{100 * (high - low) / 2:.0f}{NARROW}points at worst."]
 
 
 def _sizes(study: Study) -> NDArray[np.int64]:

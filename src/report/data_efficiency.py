@@ -24,13 +24,14 @@ POINTS = 60  # of the law's line
 
 @dataclass(frozen=True)
 class _Fitted:
-    """The law of a study's rungs, None where there are too few or where more images change nothing."""
+    """The law of a study's rungs, None where there are too few or where more images do not help."""
 
     rungs: pd.DataFrame
 
     @cached_property
     def law(self) -> PowerLaw | None:
-        return power_law.fit(*self._values(self.used)) if self.used["accuracy"].nunique() > 1 else None
+        first, last = self.used["accuracy"].iloc[[0, -1]]
+        return power_law.fit(*self._values(self.used)) if last > first else None
 
     @property
     def used(self) -> pd.DataFrame:
@@ -74,7 +75,8 @@ def answer(study: Study) -> str:
     if len(rungs) > 1:
         text += f", and {interval(first)} with {_a_class(first)}"
     if fitted.law is None:
-        return f"{text}." + (" More images made no difference." if len(rungs) > 1 else "")
+        best = max(rungs, key=lambda rung: rung["accuracy"])  # the first of these
+        return f"{text}." + (f" From {_a_class(best)} on, more did not help." if len(rungs) > 1 else "")
     gain, (low, high) = fitted.law.gain(fitted.most, TIMES), fitted.gain()
     return (
         f"{text}. Ten times the images: about {points(gain)} points [{points(low)}, {points(high)}], by a power law "
@@ -96,7 +98,7 @@ def _check(fitted: _Fitted) -> list[str]:
     reached = percent(float(fitted.rungs["accuracy"].iloc[-1]))
     floor = f"{100 * law.floor:.1f}" if law.floor else "0"
     missed = f"{points(found.missed)} points [{points(found.missed_low)}, {points(found.missed_high)}]"
-    verdict = "agrees with" if found.agrees else "contradicts"
+    verdict = "does not contradict" if found.agrees else "contradicts"
     return [
         f"Error falls as {floor} + {100 * law.scale:.3g} × images^({MINUS}{law.exponent:.2f}), in per cent. Fitted "
         f"without all images, the law foretells {expected} for them. {reached} were reached, a difference of {missed}: "

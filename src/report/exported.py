@@ -28,12 +28,18 @@ def _words(study: Study, scores: Mapping[str, Any], facts: Mapping[str, Any]) ->
         f"{percent(scores['agreement'])} of the {count(images)} images of validation and test, one at a time and in "
         f"batches, it names the class that torch names; no logit differs by more than {facts['difference']:.1g}.",
         _precision(study, scores),
-        f"Its probabilities are {'softened' if scores['temperature'] > 1 else 'sharpened'} by a temperature of "
-        f"{digits(scores['temperature'])}, which validation chose.",
+        _temperature(scores["temperature"]),
         _threshold(study, scores),
         _eight_bits(study, scores, facts),
     ]
     return " ".join(part for part in parts if part)
+
+
+def _temperature(found: float) -> str:
+    if found == 1:
+        return "Its probabilities are as it was trained: nothing in validation speaks for a temperature."
+    does = "softened" if found > 1 else "sharpened"
+    return f"Its probabilities are {does} by a temperature of {digits(found)}, which validation chose."
 
 
 def _precision(study: Study, scores: Mapping[str, Any]) -> str:

@@ -85,6 +85,15 @@ def test_of_many_images_each_feature_has_its_own_deviation() -> None:
     assert scale_of(features).deviation.tolist() == pytest.approx(features.std(0).tolist(), rel=0.03)
     same = torch.ones(5, 3)
     assert torch.isfinite(scale_of(same).applied(same)).all()
+    assert scale_of(same).deviation.tolist() == [1.0] * same.shape[1]
+
+
+def test_features_that_stand_still_do_not_change_how_the_others_are_scaled_whatever_the_unit() -> None:
+    features = torch.randn(10, 20, generator=torch.Generator().manual_seed(0))
+    features[:, 10:] = 3
+    expected = scale_of(features).deviation
+    assert scale_of(features / 100).deviation.tolist() == pytest.approx((expected / 100).tolist())
+    assert expected.max() < features.std()
 
 
 def test_draws_have_so_many_of_each_class_add_to_one_another_and_differ() -> None:

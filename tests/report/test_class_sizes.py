@@ -71,5 +71,12 @@ def test_a_class_without_test_images_is_known_nothing_of_and_many_images_need_no
     assert text == (
         "airplane has the fewest images, 1 to train on and none in test: of its own accuracy nothing is known."
     )
+    (text,) = class_sizes.lacking(sized([110] + [120] * 9, [500] * 9 + [0]))
+    assert text == (
+        "airplane has the fewest images, 110 to train on; truck has the fewest in test, none: of its own accuracy "
+        "nothing is known."
+    )
+    (text,) = class_sizes.lacking(sized([110] + [120] * 9, [500] * 9 + [3]))
+    assert "; truck has the fewest in test, 3, by which its own accuracy is known to ±" in text
     assert class_sizes.lacking(sized(EQUAL, [100] * 10)) == []
     assert len(class_sizes.lacking(sized([500] * 9 + [100], [100] * 10))) == 1

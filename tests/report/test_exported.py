@@ -44,6 +44,14 @@ def test_agreement_temperature_threshold_and_the_paired_difference_are_said() ->
         assert part in text
 
 
+@pytest.mark.parametrize(("temperature", "says"), [(1.7, "are softened by"), (1.0, "are as it was trained: nothing")])
+def test_a_temperature_is_said_to_do_what_it_does(temperature: float, says: str) -> None:
+    made = study()
+    scores = {**made.metrics["export"], "temperature": temperature}
+    section = exported.chapter(replace(made, metrics={**made.metrics, "export": scores}))
+    assert f"Its probabilities {says}" in words(section)
+
+
 def test_where_the_study_computed_in_fewer_bits_and_counted_otherwise_it_is_said() -> None:
     assert "judges the fine-tuned network" not in words(chapter())
     made = study()
