@@ -122,7 +122,8 @@ def _error_interval(bins: pd.DataFrame, gaps: NDArray[np.float64], weights: NDAr
     bootstrap does not serve: a resample has the bias of chance twice, and its percentiles miss nearly all small errors.
     The lower end is found with the larger spreads of Wilson's intervals, since larger ones explain more by chance, and
     the upper end with smaller ones. These are too small where a classifier is surer than it should be and hardly errs:
-    most bins then show no mistake. So the upper end is no lower than if all bins were as over-sure as a multiple says.
+    most bins then show no mistake. So the upper end is no lower than if all bins but those that plainly are the opposite
+    were as over-sure as a multiple says.
     """
     wilson = ((bins["high"] - bins["low"]) / (2 * QUANTILE)).to_numpy()
     error, shape = float(weights @ np.abs(gaps)), np.maximum(np.abs(gaps), wilson)
@@ -141,11 +142,15 @@ def _error_interval(bins: pd.DataFrame, gaps: NDArray[np.float64], weights: NDAr
             most *= 2
         return float(brentq(away, LEAST, most)) if away(most) >= 0 else most
 
+    def normal(multiple: float) -> Moments:
+        return _folded(multiple * shape, _spreads(bins, PRIOR))
+
+    def over_sure(multiple: float) -> Moments:
+        known, others = normal(multiple), _over_sure(bins, multiple * shape)
+        return np.where(gaps < -wilson, known[0], others[0]), np.where(gaps < -wilson, known[1], others[1])
+
     low = edge(lambda multiple: _folded(multiple * shape, wilson), QUANTILE)
-    high = max(
-        edge(lambda multiple: _folded(multiple * shape, _spreads(bins, PRIOR)), -QUANTILE),
-        edge(lambda multiple: _over_sure(bins, multiple * shape), -QUANTILE),
-    )
+    high = max(edge(normal, -QUANTILE), edge(over_sure, -QUANTILE))
     return low * float(weights @ shape), min(1.0, high * float(weights @ shape))
 
 
