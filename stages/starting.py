@@ -8,7 +8,8 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from src.interface.params import Params
 from stages import given
 
 WIDTH = 80  # columns
-ARM = "<arm>"  # of a family of stages, in words
+KEY = "KEY"  # of a member of a family of stages, in words
 
 
 def begin(name: str, *arguments: str) -> None:
@@ -32,9 +33,9 @@ def begin(name: str, *arguments: str) -> None:
 
 def explanation(name: str) -> str:
     """What the stage `name` is, reads and writes, from its docstring and dvc.yaml."""
-    stage = given.pipeline().get(name, {})
-    family, stage = "foreach" in stage, stage.get("do", stage)
-    lines = [f"python -m stages.{name}{f' {ARM}' if family else ''}", ""]
+    stage, section = given.pipeline().get(name, {}), _section(name)
+    stage = stage.get("do", stage)
+    lines = [f"python -m stages.{name}{f' {KEY}' if section else ''}", ""]
     for paragraph in _docstring(name).split("\n\n"):
         lines += [*textwrap.wrap(paragraph, WIDTH), ""]
     for title, paths in {
@@ -42,21 +43,32 @@ def explanation(name: str) -> str:
         "reads": [path for path in stage.get("deps", []) if not path.endswith(".py")],
         "writes": _written(stage),
     }.items():
-        text = ", ".join(paths).replace("${key}", ARM)
+        text = ", ".join(paths).replace("${key}", KEY)
         lines += textwrap.wrap(text, WIDTH, initial_indent=f"{title:8}", subsequent_indent=" " * 8)
     if stage:
-        lines += ["", f"`dvc repro {name}` runs it, and first what it needs."]
+        lines += ["", _command(name, section)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def check(name: str, member: str = "", *_: str) -> None:
-    """Raises ValueError, in one line: a value of params.yaml is not allowed, or an input is not there."""
+def _command(name: str, section: str) -> str:
+    """What runs the stage, in a sentence. Of an empty family DVC has no stage, and would run all others."""
+    if not section:
+        return f"`dvc repro {name}` runs it, and first what it needs."
+    with suppress(OSError, ValueError):  # help needs no values
+        if not getattr(params.load(), section):
+            return f"{section} is empty: nothing to run."
+    return f"`dvc repro {name}@{KEY}` runs one entry, and first what it needs."
+
+
+def check(name: str, *arguments: str) -> None:
+    """Raises ValueError, in one line: a value or an argument is not allowed, or an input is not there."""
     try:
         cfg = params.load()
     except ValueError as error:
         back = way_back(str(error))
         between = "" if not back else " " if str(error).endswith("?") else "; "
         raise ValueError(f"{error}{between}{back}") from None
+    member = _member(name, arguments, cfg)
     label = f"{name}@{member}" if member else name
     if missing := _missing(name, member, cfg):
         raise ValueError(_complaint(missing, label))
@@ -83,6 +95,33 @@ def way_back(problem: str) -> str:
     return f"{given.PARAMS} holds it until `dvc exp run -S {key}=...` sets another, or {restore}"
 
 
+def _section(name: str) -> str:
+    """The section of params.yaml whose keys are the members of the family `name`; empty where it is no family."""
+    return str(given.pipeline().get(name, {}).get("foreach", "")).strip("${}")
+
+
+def _member(name: str, arguments: Sequence[str], cfg: Params) -> str:
+    """The member of a family that the command line names; empty where it is no family, and has none to name.
+
+    Raises:
+        ValueError: none, several or one that params.yaml does not have; an argument of a stage that takes none.
+    """
+    if name not in given.pipeline():
+        return ""  # no stage of DVC's: what follows it is its own to read
+    section, said = _section(name), " ".join(arguments)
+    if said and not section:
+        raise ValueError(f"{said}: not allowed; allowed: nothing behind the name of this stage")
+    if not section:
+        return ""
+    members = getattr(cfg, section)
+    if not members:
+        raise ValueError(f"{section} is empty: nothing to run")
+    if len(arguments) != 1 or arguments[0] not in members:
+        allowed = ", ".join(members)
+        raise ValueError(f"{said or 'no entry'}: allowed: one of {section} in {given.PARAMS} ({allowed})")
+    return arguments[0]
+
+
 def _missing(name: str, member: str, cfg: Params) -> dict[str, str]:
     """Inputs of a stage that other stages make and that are not there, each with the stage that makes it."""
     stage = given.pipeline().get(name, {})
@@ -95,7 +134,7 @@ def _missing(name: str, member: str, cfg: Params) -> dict[str, str]:
 def made(cfg: Params) -> Iterator[tuple[str, str]]:
     """Every path that a stage makes, with the stage, members of families by their own names."""
     for name, stage in given.pipeline().items():
-        members = getattr(cfg, stage["foreach"].strip("${}")) if "foreach" in stage else [""]
+        members = getattr(cfg, section) if (section := _section(name)) else [""]
         for member in members:
             for path in _written(stage.get("do", stage)):
                 yield path.replace("${key}", member), f"{name}@{member}" if member else name

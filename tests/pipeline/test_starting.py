@@ -21,6 +21,8 @@ IMPORTED = 77  # the exit status of a stage that has come to import torch
 ENDS = f"raise SystemExit({IMPORTED})\n"
 SLEEPS = "import sys, time\nsys.stdout.write('importing\\n')\nsys.stdout.flush()\ntime.sleep(60)\n"
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+FAMILIES = {"compare_backbones": "compared_backbones", "scaling_ablation": "scaling_arms"}
+MEMBERS = {"compare_backbones": "{name: efficientnet_pico, weights: random, resolution: 32}", "scaling_ablation": "{}"}
 SHIPPED = subprocess.run(  # whatever an experiment left in the workspace
     ["git", "show", "HEAD:params.yaml"], cwd=ROOT, capture_output=True, text=True, check=True
 ).stdout
@@ -80,6 +82,12 @@ def put(old: str, new: str) -> None:
     Path("params.yaml").write_text(text.replace(old, new, 1))
 
 
+def put_members(section: str, members: str) -> None:
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values[section] = yaml.safe_load(members)
+    Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+
+
 def test_a_stage_says_what_begins_within_a_second_and_before_it_imports_torch(study: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = run(study, "finetune")
@@ -91,9 +99,12 @@ def test_a_stage_says_what_begins_within_a_second_and_before_it_imports_torch(st
 
 @pytest.mark.parametrize("name", PIPELINE)
 def test_what_a_stage_says_first_fits_80_columns(study: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    starting.begin(name, *["densenet201"] * ("foreach" in PIPELINE[name]))
+    family = "foreach" in PIPELINE[name]
+    if family:
+        put_members(FAMILIES[name], f"{{densenet201: {MEMBERS[name]}}}")
+    starting.begin(name, *["densenet201"] * family)
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"{name}@densenet201: " if "foreach" in PIPELINE[name] else f"{name}: ")
+    assert line.startswith(f"{name}@densenet201: " if family else f"{name}: ")
     assert len(line) <= 80
 
 
@@ -190,6 +201,47 @@ def test_an_input_that_is_not_there_is_named_with_the_stage_that_makes_it(study:
     assert refusal(name, *arguments) == line
 
 
+ARMS = "one of scaling_arms in params.yaml (baseline, depth, width, resolution, compound)"
+ARGUMENTS = {
+    "a misspelled arm": (["scaling_ablation", "widht"], f"widht: allowed: {ARMS}"),
+    "no arm": (["scaling_ablation"], f"no entry: allowed: {ARMS}"),
+    "two arms": (["scaling_ablation", "depth", "width"], f"depth width: allowed: {ARMS}"),
+    "a backbone": (
+        ["compare_backbones", "foo"],
+        "foo: allowed: one of compared_backbones in params.yaml (pico)",
+    ),
+    "an argument": (["finetune", "foo"], "foo: not allowed; allowed: nothing behind the name of this stage"),
+}
+
+
+@pytest.mark.parametrize("case", ARGUMENTS)
+def test_a_wrong_argument_is_named_before_the_inputs_are_looked_for(study: Path, case: str) -> None:
+    put_members("compared_backbones", f"{{pico: {MEMBERS['compare_backbones']}}}")
+    shutil.rmtree("data")
+    arguments, line = ARGUMENTS[case]
+    assert refusal(*arguments) == line
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("arguments", [[], ["width"]])
+def test_a_family_without_members_is_no_stage_of_dvcs(study: Path, name: str, arguments: list[str]) -> None:
+    """Which, asked for it, would run all others."""
+    put_members(FAMILIES[name], "{}")
+    shutil.rmtree("data")
+    line = f"{FAMILIES[name]} is empty: nothing to run"
+    assert refusal(name, *arguments) == line
+    assert starting.explanation(name).endswith(f"\n\n{line}.\n")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_help_of_a_family_names_one_of_its_members(study: Path, name: str) -> None:
+    line = f"`dvc repro {name}@KEY` runs one entry, and first what it needs.\n"
+    put_members(FAMILIES[name], f"{{resnet18: {MEMBERS[name]}}}")
+    assert starting.explanation(name).endswith(f"\n\n{line}")
+    Path("params.yaml").unlink()
+    assert starting.explanation(name).endswith(f"\n\n{line}"), "help needs no values"
+
+
 def test_what_a_dropped_arm_would_have_left_is_not_missed(study: Path) -> None:
     put("  width: {}\n", "")
     Path("data/runs/scaling_ablation/width.json").unlink()
@@ -203,7 +255,7 @@ def test_help_says_what_a_stage_is_reads_and_writes(name: str) -> None:
     stage = stage.get("do", stage)
     entries = [entry for kind in ("params", "deps", "outs", "metrics", "plots") for entry in stage.get(kind, [])]
     named = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
-    expected = {entry.replace("${key}", "<arm>") for entry in named if not entry.endswith(".py")}
+    expected = {entry.replace("${key}", "KEY") for entry in named if not entry.endswith(".py")}
     assert expected <= {word.strip(",") for word in text.split()}
     assert ".py" not in text
     assert len(text.splitlines()[2]) > 30, "what it is"
