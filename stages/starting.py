@@ -5,6 +5,7 @@ No stage depends on this file: it can end a stage, and change nothing that one c
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -19,6 +20,7 @@ from stages import given
 
 WIDTH = 80  # columns
 KEY = "KEY"  # of a member of a family of stages, in words
+REMOVABLE = re.compile(r"\w+\.(?=.*[A-Z-])[A-Za-z_][\w-]*", re.ASCII)  # a key that DVC's `-S '~...'` takes for a text
 
 
 def begin(name: str, *arguments: str) -> None:
@@ -87,9 +89,9 @@ def way_back(problem: str) -> str:
     if not found or found.startswith(b"??"):
         return ""  # as it is committed, never committed, or no git
     restore = f"`git restore {given.PARAMS}` goes back to the committed values"
-    if said.startswith("unknown"):
+    if said.startswith("unknown") or (said.startswith("not allowed as a key") and REMOVABLE.fullmatch(key)):
         return f"{given.PARAMS} holds it until `dvc exp run -S '~{key}'` removes it, or {restore}"
-    if key.startswith(given.PARAMS) or said.startswith("missing") or " is no section" in said:
+    if key.startswith(given.PARAMS) or said.startswith(("missing", "not allowed as a key")) or " is no section" in said:
         return restore
     key = key.partition("[")[0]
     return f"{given.PARAMS} holds it until `dvc exp run -S {key}=...` sets another, or {restore}"

@@ -109,6 +109,7 @@ def test_what_a_stage_says_first_fits_80_columns(study: Path, name: str, capsys:
 
 
 RESTORE = "`git restore params.yaml` goes back to the committed values"
+NO_KEY = "not allowed as a key; allowed: letters a-z, digits and _ (a stage is called so)"
 WRONG = {
     "a value": (
         ("lr: 5.0e-4", "lr: abc"),
@@ -124,6 +125,19 @@ WRONG = {
         ("finetune:\n", "finetune:\n  epoch: 3\n"),
         "finetune.epoch: unknown key; did you mean finetune.epochs? "
         f"params.yaml holds it until `dvc exp run -S '~finetune.epoch'` removes it, or {RESTORE}",
+    ),
+    "an arm's key that DVC can remove": (
+        ("  width: {}\n", "  Width: {}\n"),
+        f"scaling_arms.Width: {NO_KEY}; "
+        f"params.yaml holds it until `dvc exp run -S '~scaling_arms.Width'` removes it, or {RESTORE}",
+    ),
+    "an arm's key that it cannot": (
+        ("  width: {}\n", "  a/b: {}\n"),
+        f"scaling_arms.a/b: {NO_KEY}; {RESTORE}",
+    ),
+    "an arm's key that is no text": (
+        ("  width: {}\n", "  null: {}\n"),
+        f"scaling_arms.null: {NO_KEY}; {RESTORE}",
     ),
     "a key less": (
         ("lr: 5.0e-4", "# lr"),
