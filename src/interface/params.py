@@ -27,7 +27,7 @@ from src.interface.kinds import (
     Seed,
     check_path,
 )
-from src.interface.scaling_params import Arm, Scaling, ScalingAblation, ScalingSearch, check_arm
+from src.interface.scaling_params import Arm, Scaling, ScalingAblation, ScalingSearch, check_arm, check_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +238,7 @@ class Params:
     report: Report
 
     def __post_init__(self) -> None:
+        check_parts(self.scaling)
         for key, arm in self.scaling_arms.items():
             check_arm(key, arm)
 

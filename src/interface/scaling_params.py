@@ -22,6 +22,7 @@ from src.interface.kinds import (
 OWN_ARMS = ("baseline", "depth", "width", "resolution", "compound")
 REFERENCES = (*BACKBONES, "small_cnn")
 DROPPING = ("dropout", "stochastic_depth")
+STRIDES = 16  # of EfficientNet, but its stem's: pixels per side of the stem's map behind one pixel of the last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,14 @@ class Scaling:
     precision: Precision
     compile: bool
     checkpoint_minutes: NonNegative
+
+    def __post_init__(self) -> None:
+        least = STRIDES * self.stem_stride
+        if self.base_resolution < least:
+            raise ValueError(
+                f"scaling.base_resolution: {self.base_resolution} is too small; allowed: {least} or more, since the "
+                f"network's strides, the stem's of {self.stem_stride} among them, make one pixel out of {least}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +88,15 @@ class Arm:
     weight_decay: NonNegative | None = None
     dropout: BelowOne | None = None
     stochastic_depth: BelowOne | None = None
+
+
+def check_parts(scaling: Scaling) -> None:
+    """Raises ValueError: `micro_batch_size` is more than a batch, as it may be of an arm with a smaller batch alone."""
+    if scaling.micro_batch_size and scaling.micro_batch_size > scaling.batch_size:
+        raise ValueError(
+            f"scaling.micro_batch_size: {scaling.micro_batch_size} is more than a batch; "
+            f"allowed: null, or at most scaling.batch_size ({scaling.batch_size})"
+        )
 
 
 def check_arm(key: str, arm: Arm) -> None:

@@ -209,6 +209,29 @@ def test_a_wrong_value_is_named_with_what_is_allowed(key, value, expected, tmp_p
     assert message(edited(**{key: value}), tmp_path) == expected
 
 
+SMALL = (
+    "is too small; allowed: {0} or more, since the network's strides, the stem's of {1} among them, make one pixel "
+    "out of {0}"
+)
+
+
+@pytest.mark.parametrize(("resolution", "stem_stride", "least"), [(16, 2, 32), (31, 2, 32), (15, 1, 16)])
+def test_a_base_resolution_below_the_strides_is_refused(resolution, stem_stride, least, tmp_path):
+    said = message(edited(scaling__base_resolution=str(resolution), scaling__stem_stride=str(stem_stride)), tmp_path)
+    assert said == f"scaling.base_resolution: {resolution} {SMALL.format(least, stem_stride)}"
+    enough = edited(scaling__base_resolution=str(least), scaling__stem_stride=str(stem_stride))
+    assert message(enough, tmp_path) == ""
+
+
+@pytest.mark.parametrize("section", ["finetune", "scaling"])
+def test_a_part_of_a_batch_is_at_most_the_batch(section, tmp_path):
+    parts = {f"{section}__batch_size": "256", f"{section}__micro_batch_size": "257"}
+    assert message(edited(**parts), tmp_path) == (
+        f"{section}.micro_batch_size: 257 is more than a batch; allowed: null, or at most {section}.batch_size (256)"
+    )
+    assert message(edited(**parts | {f"{section}__micro_batch_size": "256"}), tmp_path) == ""
+
+
 def test_digits_take_no_source(tmp_path):
     text = edited(dataset__name="digits", dataset__source="somewhere")
     assert message(text, tmp_path) == "dataset.source: 'somewhere' is not allowed; allowed with digits: null"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import StochasticDepth
 
+from src.interface import scaling_params
 from src.models import efficientnet
 from src.scaling import arithmetic, equations
 from tests.builders.small import same_state
@@ -226,6 +227,7 @@ def test_doubling_depth_doubles_the_cost_and_doubling_width_or_resolution_quadru
 
 def test_a_stem_of_stride_1_sees_an_image_as_another_sees_one_twice_as_large() -> None:
     assert [arithmetic.total_stride(stem_stride) for stem_stride in (1, 2)] == [16, 32]
+    assert arithmetic.total_stride(1) == scaling_params.STRIDES, "what params.yaml is checked by"
     sides = {}
     for stem_stride, resolutions in ((1, (32, 16)), (2, (64, 32))):
         with torch.device("meta"):

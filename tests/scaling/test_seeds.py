@@ -294,6 +294,11 @@ def test_what_an_arm_says_goes_before_what_the_study_says() -> None:
     assert seeds.overridden(settings, Arm(resolution=96, epochs=3)) == settings, "neither is the study's"
 
 
+def test_an_arms_own_batch_may_be_smaller_than_the_parts_of_others() -> None:
+    settings = scaling_settings(batch_size=64, micro_batch_size=32)
+    assert seeds.overridden(settings, Arm(batch_size=16)) == scaling_settings(batch_size=16, micro_batch_size=32)
+
+
 def test_networks_see_pixels_between_minus_2_and_2() -> None:
     pixels = torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 3, 8, 8)
     split = Split(images=pixels, labels=torch.tensor([0, 1]), classes=("black", "white"))
