@@ -116,7 +116,7 @@ def _given_tree(path: Path, names: list[str]) -> tuple[Tree, Bad]:
 def _unsplit_tree(path: Path, names: list[str]) -> tuple[Tree, Bad]:
     """What lies in folders of classes."""
     if not any(map(_is_image, names)):
-        raise ValueError(f"{path}: no images in it; {LAYOUT}")
+        raise ValueError(f"{path}: no images in it ({', '.join(SUFFIXES)}); {LAYOUT}")
     root = _common_folder(names)
     classes: dict[str, list[str]] = {}
     bad: Bad = {}

@@ -70,7 +70,11 @@ BAD = {
         {f"{a}/{name}": b"x" for a in "ab" for name in PHOTOS},
         r"several train/ in it: a/train/, b/train/",
     ),
-    "nothing": ({}, r"no images in it; allowed: train/<class>/\*, .*; or <class>/\* alone, to be split here"),
+    "nothing": (
+        {},
+        r"no images in it \(\.jpg, \.jpeg, \.png, \.webp, \.bmp\); allowed: train/<class>/\*, .*; "
+        r"or <class>/\* alone, to be split here",
+    ),
     "folders of classes in folders that are no splits": (
         {f"{name}_set/{file}": b"x" for name in ("training", "test") for file in ("cat/1.png", "dog/1.png")},
         r"test_set/cat/1.png lies deeper than in a class",
