@@ -7,7 +7,6 @@ SECTION ...]` takes these sections from params.yaml as it is now. More `key=valu
 `python -m recipes.run backbones_cifar10 dataset.source=cifar-10-python.tar.gz`.
 """
 
-import json
 import logging
 import os
 import subprocess
@@ -23,6 +22,7 @@ from dvc.cli import main as dvc
 from dvc.utils.hydra import apply_overrides
 
 from src.interface import checking, params
+from src.interface.tracking_names import written
 
 PARAMS = "params.yaml"
 IF, KEEP = "[if installed:", "[keep:"
@@ -65,7 +65,7 @@ def kept(recipe: str | Path) -> list[str]:
     path = Path(PARAMS)
     now = _values(path.read_bytes()) if path.exists() else {}
     values = {section: now[section] for section in sorted(keeps(recipe)) if section in now}
-    return [f"{key}={json.dumps(value)}" for key, value in _leaves(values) if not isinstance(value, dict)]
+    return [f"{key}={written(value)}" for key, value in _leaves(values) if not isinstance(value, dict)]
 
 
 def has_identity() -> bool:

@@ -7,6 +7,7 @@ An experiment has what each stage found as `answer/finetuned`, too, under the na
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -22,6 +23,8 @@ ANSWERS, GAIN = "answer", "gain"
 ENDS = ("low", "high")  # of an interval
 BY_FILE = ("skipped",)  # facts by the names of files: many, and in letters that no key of MLflow may have
 LENGTH = 500  # of a text that servers of every version take
+PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")  # texts that Hydra takes for such without quotes
+WORDS = ("true", "false", "null", "inf", "nan")  # but for these
 
 
 def numbers(values: Row, section: str, images: Mapping[str, int]) -> dict[str, float]:
@@ -128,17 +131,23 @@ def overrides(base: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "")
         elif key not in now:
             yield f"~{path}"
         elif key not in base:
-            yield f"+{path}={_written(new)}"
+            yield f"+{path}={written(new)}"
         elif old != new:
-            yield f"{'++' if old is None else ''}{path}={_written(new)}"
+            yield f"{'++' if old is None else ''}{path}={written(new)}"
 
 
-def _written(value: Any) -> str:
-    """As Hydra reads it."""
+def written(value: Any) -> str:
+    """A value of params.yaml as Hydra reads it, which `dvc exp run -S` asks."""
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_written(each)}" for key, each in value.items() if each is not None) + "}"
+        return "{" + ",".join(f"{key}:{written(each)}" for key, each in value.items() if each is not None) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_written, value)) + "]"
+        return "[" + ",".join(map(written, value)) + "]"
     if not isinstance(value, str):
         return json.dumps(value)
-    return value if value.replace("_", "").replace(".", "").replace("/", "").isalnum() else f"'{value}'"
+    return value if PLAIN.fullmatch(value) and value.lower() not in WORDS else _quoted(value)
+
+
+def _quoted(text: str) -> str:
+    """In single quotes: OmegaConf unescapes what stands before `${`, after Hydra has what stands before a quote."""
+    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda at: 2 * at[1] + ("\\'" if at[2] else ""), literal) + "'"

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -15,16 +16,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from src.base import artifacts
 from src.base.proportions import wilson_interval
 from src.base.stage_records import Recorder
-from src.interface import console, params, tracking, tracking_experiments, tracking_names, tracking_store
+from src.interface import checking, console, params, tracking, tracking_experiments, tracking_names, tracking_store
 from tools import ui
 
 ROOT = Path(__file__).parents[2]
@@ -446,6 +450,35 @@ def test_the_note_of_an_experiment_has_the_command_that_makes_its_values(
     assert params.load("params.yaml") == changed
 
 
+SIGNS = "\\'\"${}[](),:=1 é猫~%@?#-eE_/+.|&*!<>"  # which mean something to Hydra, OmegaConf or YAML
+TEXTS = st.one_of(
+    st.text(st.sampled_from(SIGNS), max_size=10),
+    st.text(st.characters(exclude_categories=["C", "Zl", "Zp"])),  # params.yaml has no control characters
+    st.from_regex(r"[-+]?[0-9]+(\.[0-9]*)?(e[-+]?[0-9]{1,2})?|true|Null|INF|nan|yes|on|0x1f|1_0", fullmatch=True),
+).filter(lambda text: not re.match(r"[+-]?\.[0-9]", text))  # DVC itself writes the text .0E0 as a number
+
+
+@given(TEXTS)
+@example("O'Brien")
+@example("/home/it's me/p")
+@example("/home/José/photos")
+@example("猫")
+@example("2026")
+@example("true")
+@example("1e5")
+@example("null")
+@example(r"C:\photos\'")
+@example(r"\${HOME}/photos")
+@settings(deadline=None)
+def test_hydra_reads_every_text_as_it_was(text: str) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "params.yaml")
+        path.write_text("text: a\nlist: []\n")
+        now = {"text": text, "list": [text, 1], "section": {"text": text}}
+        apply_overrides(path, [*tracking_names.overrides({"text": 0, "list": []}, now)])
+        assert checking.parse(path.read_bytes(), path) == now
+
+
 def test_two_checkouts_that_run_experiments_of_one_name_at_once_have_a_run_each(
     used: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -734,7 +767,7 @@ def refusing() -> str:
 STAGE = """
 import sys, time
 from src.base import artifacts
-from src.interface import console, params, tracking
+from src.interface import checking, console, params, tracking
 from src.base.stage_records import Recorder
 import mlflow, sqlalchemy  # a server is not to blame for the seconds that this takes
 cfg = params.load(sys.argv[1])

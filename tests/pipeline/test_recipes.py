@@ -1,5 +1,6 @@
 """Recipes: whole sets of values for params.yaml, applied here by DVC's own code, as `dvc exp run -S` applies them."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -316,6 +317,12 @@ def test_the_comparison_is_of_the_dataset_that_params_yaml_names_now(checkout):
     assert compared.dataset == photographs.dataset
     assert compared.dataset.source == '/my photos/a "b", {c}'
     assert compared.augment == params.parse(base).augment, "nothing else is kept"
+
+
+@pytest.mark.parametrize("source", ["/home/José/photos", r"C:\photos", "${HOME}/photos", "/it's mine", "2026"])
+def test_a_folder_is_kept_whatever_its_name(checkout, source):
+    base, _ = checkout.read_bytes(), edit(checkout, "  source: null", f"  source: {json.dumps(source)}")
+    assert params.parse(run.applied("backbones", base)).dataset.source == source
 
 
 def test_an_edit_is_not_lost_to_a_recipe_that_keeps_it(checkout):
