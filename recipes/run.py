@@ -18,11 +18,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from dvc.cli import main as dvc
 from dvc.utils.hydra import apply_overrides
 
 from src.interface import checking, params
 from src.interface.tracking_names import written
+from tools import experiment
 
 PARAMS = "params.yaml"
 IF, KEEP = "[if installed:", "[keep:"
@@ -79,13 +79,6 @@ def lend_identity() -> None:
     for role in ("AUTHOR", "COMMITTER"):
         os.environ.setdefault(f"GIT_{role}_NAME", "nobody")
         os.environ.setdefault(f"GIT_{role}_EMAIL", "nobody@localhost")
-
-
-def free(name: str) -> None:
-    """Remove an earlier experiment of this name; its stages stay in DVC's cache and need not run again."""
-    listed = subprocess.run(["dvc", "exp", "list", "--name-only"], capture_output=True, text=True, check=True)
-    if name in listed.stdout.split():
-        subprocess.run(["dvc", "exp", "remove", "--quiet", name], check=True)
 
 
 def applied(name: str, base: bytes, more: Sequence[str] = ()) -> bytes:
@@ -164,17 +157,21 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def run(name: str, *more: str) -> int:
-    """Run `recipes/<name>.txt`, with the lines `more` besides; DVC's exit status."""
+    """Run `recipes/<name>.txt`, with the lines `more` besides; DVC's exit status.
+
+    An earlier experiment of this name is replaced once all has run.
+    """
     base = _git("show", f"HEAD:{PARAMS}")
-    refuse_to_lose(base, keeps(Path("recipes", f"{name}.txt")))
-    Path(PARAMS).write_bytes(applied(name, base, more))
+    path, content = Path(PARAMS), applied(name, base, more)
+    if not path.exists() or path.read_bytes() != content:  # or the same command failed, or was stopped, before
+        refuse_to_lose(base, keeps(Path("recipes", f"{name}.txt")))
+    path.write_bytes(content)
     known = has_identity()
     if not known:
         lend_identity()
-    free(name)
     if not Path("dvc.lock").exists():  # the first run: DVC would warn of every output that is still to be made
         logging.getLogger("dvc_data.index.checkout").disabled = True
-    status: int = dvc(["exp", "run", "--name", name])
+    status = experiment.run("--name", name)
     if status == 0:
         print(AFTERWARDS.format(name=name, identity="" if known else IDENTITY))
     return status

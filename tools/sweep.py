@@ -45,8 +45,8 @@ def check(key: str, value: str) -> None:
 def run(key: str, value: str, name: str) -> bool:
     """Whether the experiment ran to its end; one that has the name already is replaced."""
     console.say(f"sweep: {key}={value}, experiment {name}")
-    command = ["dvc", "exp", "run", "--temp", "--force", "--name", name, "--set-param", f"{key}={value}"]
-    return subprocess.run(command).returncode == 0  # noqa: S603 - checked, and no shell reads it
+    options = ("--temp", "--name", name, "--set-param", f"++{key}={value}")
+    return subprocess.run([sys.executable, "-m", "tools.experiment", *options]).returncode == 0  # noqa: S603 - checked, and no shell reads it
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ from recipes import run
 from src.interface import checking, params
 from src.scaling import matching
 from src.scaling.equations import PAPER
+from tests.builders.repository import IDENTITY
+from tools import experiment
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.txt"))
@@ -379,3 +381,55 @@ def test_a_recipe_with_an_unknown_key_or_a_wrong_value_is_one_line(checkout, lin
     with pytest.raises(ValueError, match=rf"^recipes/own\.txt: {re.escape(message)}") as caught:
         run.applied("own", checkout.read_bytes())
     assert "\n" not in str(caught.value)
+
+
+PIPELINE = """
+stages:
+  first:
+    cmd: echo first >> ran
+    params: [seed]
+  second:
+    cmd:
+      - echo second >> ran
+      - git for-each-ref --format='%(refname:lstrip=4)' 'refs/exps/*/*/*' >> seen
+      - test ! -e broken
+    params: [lr]
+"""
+
+
+@pytest.fixture
+def pipeline(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, with two stages; they note in `ran` that they ran, and in `seen` which experiments there were."""
+    for key, value in (IDENTITY | {"DVC_NO_ANALYTICS": "true"}).items():
+        monkeypatch.setenv(key, value)
+    Path("dvc.yaml").write_text(PIPELINE)
+    Path(".gitignore").write_text("/ran\n/seen\n/broken\n")
+    assert experiment.dvc(["init", "--quiet"]) == 0
+    git("add", "--all")
+    git("commit", "-qm", "pipeline")
+    return checkout.parent
+
+
+def experiments() -> str:
+    return git("for-each-ref", "--format=%(objectname) %(refname:lstrip=4)", "refs/exps/*/*/*")
+
+
+def test_an_experiment_is_replaced_once_all_has_run_and_only_what_changed_runs(pipeline):
+    assert run.run("sample") == 0
+    before = experiments()
+    Path("broken").touch()
+    assert run.run("sample", "lr=0.5") != 0
+    assert experiments() == before != ""
+    assert Path("seen").read_text() == "sample\n", "or a kill would lose it"
+    Path("broken").unlink()
+    assert run.run("sample", "lr=0.5") == 0
+    assert experiments() != before
+    assert Path("ran").read_text().split() == ["first", "second", "second", "second"]
+
+
+def test_a_sweep_replaces_its_experiment_and_runs_only_what_changed(pipeline):
+    options = ("--temp", "--name", "same", "--set-param")
+    assert [experiment.run(*options, f"++lr={lr}") for lr in (0.5, 0.25)] == [0, 0]
+    same = [line for line in experiments().splitlines() if line.endswith(" same")]
+    assert "lr: 0.25" in git("show", f"{same[0].split()[0]}:params.yaml")
+    assert len(same) == 1

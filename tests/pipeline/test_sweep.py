@@ -56,7 +56,7 @@ def test_each_value_runs_in_turn_away_from_the_workspace_and_then_all_are_compar
     run(monkeypatch, "finetune.epochs", "12", "3")
     runs, (compare,) = started[:2], started[2:]
     assert [command[-4:] for command in runs] == [
-        ["--name", f"finetune.epochs_{value}", "--set-param", f"finetune.epochs={value}"] for value in (12, 3)
+        ["--name", f"finetune.epochs_{value}", "--set-param", f"++finetune.epochs={value}"] for value in (12, 3)
     ]
     assert all("--temp" in command for command in runs)
     assert compare[1:] == ["-m", "stages.compare", "workspace", "finetune.epochs_12", "finetune.epochs_3"]
