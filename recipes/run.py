@@ -11,6 +11,7 @@ import logging
 import os
 import subprocess
 import sys
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from importlib.util import find_spec
@@ -18,7 +19,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from dvc.exceptions import DvcException
 from dvc.utils.hydra import apply_overrides
+from omegaconf.errors import OmegaConfBaseException
+from ruamel.yaml.error import YAMLError
 
 from src.interface import checking, params
 from src.interface.tracking_names import written
@@ -26,6 +30,7 @@ from tools import experiment
 
 PARAMS = "params.yaml"
 IF, KEEP = "[if installed:", "[keep:"
+ALLOWED = "key=value, of one value, or ~key"
 
 AFTERWARDS = """
 The report: open reports/report.html in a browser.
@@ -88,18 +93,52 @@ def applied(name: str, base: bytes, more: Sequence[str] = ()) -> bytes:
         ValueError: in one line, a key or a value that params.yaml cannot have.
     """
     recipe = Path("recipes", f"{name}.txt")
-    # `++` takes unknown keys too, of which the check of params.yaml has a better word to say than Hydra.
-    lines = [line if line[0] in "+~" else f"++{line}" for line in (*kept(recipe), *overrides(recipe), *more)]
-    with TemporaryDirectory() as folder:
-        path = Path(folder, PARAMS)
-        path.write_bytes(base)
-        apply_overrides(path, lines)
-        content = path.read_bytes()
+    now, own = kept(recipe), overrides(recipe)
     try:
-        params.parse(content)
+        return _checked(base, [*now, *own, *more])
     except ValueError as error:
-        raise ValueError(f"{recipe}: {error}") from None
+        at_fault = _allowed(base, now) and not _allowed(base, [*now, *own])
+        raise ValueError(f"{recipe}: {error}" if at_fault else str(error)) from None
+
+
+def _checked(content: bytes, lines: Sequence[str]) -> bytes:
+    content = changed(content, lines)
+    params.parse(content)
     return content
+
+
+def _allowed(content: bytes, lines: Sequence[str]) -> bool:
+    with suppress(ValueError):
+        return bool(_checked(content, lines))
+    return False
+
+
+def changed(content: bytes, lines: Sequence[str], allowed: str = ALLOWED) -> bytes:
+    """What params.yaml, which says `content`, says under `key=value` lines; values are not checked.
+
+    Raises:
+        ValueError: in one line, the first line that is none, and what is `allowed`; or `content` itself is at fault.
+    """
+    found = _overridden(content, lines)
+    if found is None:
+        checking.parse(content, PARAMS)
+        counts = range(len(lines) + 1)
+        count = bisect_left(counts, True, key=lambda count: _overridden(content, lines[:count]) is None)
+        at_fault = f"{lines[count - 1]!r}: allowed: {allowed}" if count else f"{PARAMS}: allowed: no text with ${{"
+        raise ValueError(at_fault)
+    return found
+
+
+def _overridden(content: bytes, lines: Sequence[str]) -> bytes | None:
+    """The same; None where Hydra does not take a line."""
+    # `++` takes unknown keys too, of which the check of params.yaml has a better word to say than Hydra.
+    added = [line if line.startswith(("+", "~")) else f"++{line}" for line in lines]
+    with TemporaryDirectory() as folder, suppress(DvcException, OmegaConfBaseException, YAMLError):
+        path = Path(folder, PARAMS)
+        path.write_bytes(content)
+        apply_overrides(path, added)
+        return path.read_bytes()
+    return None
 
 
 def refuse_to_lose(base: bytes, stay: Set[str] = frozenset()) -> None:
@@ -156,24 +195,27 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from _leaves(value, f"{prefix}{key}.")
 
 
-def run(name: str, *more: str) -> int:
+def run(name: str = "", *more: str) -> int:
     """Run `recipes/<name>.txt`, with the lines `more` besides; DVC's exit status.
 
     An earlier experiment of this name is replaced once all has run.
     """
+    known = sorted(path.stem for path in Path("recipes").glob("*.txt"))
+    if name not in known:
+        raise ValueError(f'no recipe "{name}"; allowed: {", ".join(known)}')
     base = _git("show", f"HEAD:{PARAMS}")
     path, content = Path(PARAMS), applied(name, base, more)
     if not path.exists() or path.read_bytes() != content:  # or the same command failed, or was stopped, before
         refuse_to_lose(base, keeps(Path("recipes", f"{name}.txt")))
     path.write_bytes(content)
-    known = has_identity()
-    if not known:
+    identity = has_identity()
+    if not identity:
         lend_identity()
     if not Path("dvc.lock").exists():  # the first run: DVC would warn of every output that is still to be made
         logging.getLogger("dvc_data.index.checkout").disabled = True
     status = experiment.run("--name", name)
     if status == 0:
-        print(AFTERWARDS.format(name=name, identity="" if known else IDENTITY))
+        print(AFTERWARDS.format(name=name, identity="" if identity else IDENTITY))
     return status
 
 

@@ -342,7 +342,7 @@ def test_params_yaml_without_sections_is_one_line_too(checkout, content):
     checkout.write_text(content)
     assert "\n" not in refused()
     if content == "dataset: 5":
-        with pytest.raises(ValueError, match=r"^recipes/backbones\.txt: dataset: "):
+        with pytest.raises(ValueError, match=r"^dataset: "):
             run.applied("backbones", base)
 
 
@@ -381,6 +381,34 @@ def test_a_recipe_with_an_unknown_key_or_a_wrong_value_is_one_line(checkout, lin
     with pytest.raises(ValueError, match=rf"^recipes/own\.txt: {re.escape(message)}") as caught:
         run.applied("own", checkout.read_bytes())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["lr", "", "~foo", "lr=1,2", "lr=[1", "lr=range(1,2)", "dataset.source=${HOME}"])
+def test_what_is_no_key_and_value_is_named_as_it_was_given(checkout, line):
+    said = f"{line!r}: allowed: key=value"
+    with pytest.raises(ValueError, match=rf"^{re.escape(said)}"):
+        run.applied("sample", checkout.read_bytes(), ["lr=0.1", line])
+    if line:
+        Path("recipes/own.txt").write_text(f"lr=0.1\n{line}\n")
+        with pytest.raises(ValueError, match=rf"^recipes/own\.txt: {re.escape(said)}"):
+            run.applied("own", checkout.read_bytes())
+
+
+def test_a_recipe_is_blamed_for_what_it_says_alone(checkout):
+    base = checkout.read_bytes()
+    with pytest.raises(ValueError, match=r"^lr: 'abc' is not allowed"):
+        run.applied("sample", base, ["lr=abc"])
+    with pytest.raises(ValueError, match=r"^lr: 'abc' is not allowed"):
+        run.applied("backbones", base.replace(b"lr: 5.0e-4", b"lr: abc"))
+    with pytest.raises(ValueError, match=r"^params\.yaml: allowed: no text with \$\{$"):
+        run.applied("sample", base.replace(b"source: null", b"source: ${HOME}"))
+
+
+@pytest.mark.parametrize("arguments", [(), ("nope",), ("--help",), ("../recipes/sample",)])
+def test_a_recipe_that_there_is_not_is_one_line_and_those_that_there_are(checkout, arguments):
+    said = f'no recipe "{"".join(arguments)}"; allowed: backbones, backbones_cifar10, cifar10_quick, folder, publ'
+    with pytest.raises(ValueError, match=rf"^{re.escape(said)}.*, sample$"):
+        run.run(*arguments)
 
 
 PIPELINE = """

@@ -5,7 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.utils.hydra import apply_overrides
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from src.interface import params
 from tests.builders.repository import ROOT
 from tools import sweep
 
@@ -20,12 +24,12 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that a sweep starts, none of which runs; those about 13 fail."""
+    """The commands that a sweep starts, none of which runs; those about 13 fail, and so does a comparison with 15."""
     found: list[list[str]] = []
 
     def start(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         found.append(command)
-        return subprocess.CompletedProcess(command, 1 if command[-1].endswith("=13") else 0)
+        return subprocess.CompletedProcess(command, 1 if command[-1].endswith(("=13", "_15")) else 0)
 
     monkeypatch.setattr(sweep.subprocess, "run", start)
     return found
@@ -71,9 +75,41 @@ def test_one_that_fails_is_said_and_the_others_are_compared(
     assert started[-1][1:] == ["-m", "stages.compare", "seed_12", "seed_14"]
 
 
+def test_a_comparison_that_fails_ends_the_sweep_as_it_ended(
+    workspace: Path, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit, match=r"^1$"):
+        run(monkeypatch, "seed", "12", "15")
+
+
+def test_a_key_that_params_yaml_may_have_and_has_not_is_written_for_dvc_too(
+    workspace: Path, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(monkeypatch, "scaling_arms.width.epochs", "2")
+    path = workspace / "params.yaml"
+    apply_overrides(path, [started[0][-1]])
+    assert params.load(path).scaling_arms["width"].epochs == 2
+
+
+@given(st.text(st.sampled_from("a.lock/~^:?*[@{\\ _-é")) | st.text())
+@example("a/../b")
+@example("x.lock")
+@example("a" * 300)
+@example(f"{'a' * 99}.a")
+@settings(deadline=None, max_examples=50)
+def test_git_takes_every_name(value: str) -> None:
+    (name,) = sweep.named("dataset.source", [value])
+    assert subprocess.run(["git", "check-ref-format", f"refs/exps/ab/cd/{name}"]).returncode == 0
+    assert len(name) < 200
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("lr", "1,2"), r"^'lr=1,2': allowed: values separated by spaces"),
+        (("lr", "[1"), r"^'lr=\[1': allowed: values separated by spaces"),
+        (("~lr", "1"), r"^~lr 1: allowed: a key of params\.yaml"),
+        (("++lr", "1"), r"^\+\+lr 1: allowed: a key of params\.yaml"),
         (("lr", "0.001", "fast"), r"^lr: "),
         (("finetune.epoch", "3"), r"^finetune\.epoch: unknown.*epochs"),
         (("lr",), r"^lr: allowed: a key of params\.yaml and its values"),
