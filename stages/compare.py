@@ -6,9 +6,11 @@ count as one. `--json` prints JSON in place of the tables. A page of it all goes
 No stage of dvc.yaml: it reads what stages left, and changes no result.
 """
 
+import hashlib
 import json
 import re
 import sys
+from collections.abc import Sequence
 
 from src.base import artifacts
 from src.interface import console, tables
@@ -26,6 +28,7 @@ from src.report import (
 from src.report.comparison_page import Comparison
 
 JSON = "--json"
+LONGEST = 100  # letters of a page's name
 
 
 def compared(*names: str) -> Comparison:
@@ -50,20 +53,30 @@ def compared(*names: str) -> Comparison:
     )
 
 
+def file_name(names: Sequence[str]) -> str:
+    """Of the page about these: all their names, or where that is long their beginning and a digest of them."""
+    text = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(names))
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST]}-{hashlib.sha256('_'.join(names).encode()).hexdigest()[:8]}"
+    return f"{text}.html"
+
+
 def main() -> None:
     names = [name for name in sys.argv[1:] if name != JSON]
     found = compared(*names)
-    made, page = comparison_page.page(found), f"comparisons/{re.sub(r'[^A-Za-z0-9._-]+', '-', '_'.join(names))}.html"
-    artifacts.write_text(pages.as_html(made), page)
-    values = comparison_text.as_json(found, page)
+    page = f"comparisons/{file_name(names)}"
     if JSON in sys.argv:
-        sys.stdout.write(json.dumps(values, indent=2, allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(comparison_text.as_json(found, page), indent=2, allow_nan=False) + "\n")
+        sys.stdout.flush()
+        artifacts.write_text(pages.as_html(comparison_page.page(found)), page)
         return
     for part in comparison_text.tables(found):
         for line in [part] if isinstance(part, str) else tables.lines(part):
             console.say(line)
+    made = comparison_page.page(found)
     for line in (*made.warnings, comparison_text.plain(comparison_words.answer(found.pairings))):
         console.say(line)
+    artifacts.write_text(pages.as_html(made), page)
     console.say(f"compare: the page is {page}")
 
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from src.interface import tables
 from src.report import comparison, comparison_page, comparison_text, comparison_words, flips, pages, sides
 from src.report.comparison_page import Comparison
 from src.report.experiments import Experiment
+from stages import compare
 from tests.builders.experiments import experiment, revision
 from tests.builders.report import Document
 
@@ -134,3 +136,25 @@ def test_groups_of_seeds_have_their_mean_spread_and_interval() -> None:
     assert one["low"] < one["mean"] < one["high"]
     table = Document(pages.as_html(comparison_page.page(found))).table("Experiments that differ in their seed alone")
     assert table[1][:2] == ["s0 (seeds 0, 1 and 2)", "train_frozen test.accuracy"]
+
+
+def test_a_page_is_named_after_what_it_compares_and_never_longer_than_a_file_may_be() -> None:
+    assert compare.file_name(["sample", "a b/c"]) == "sample_a-b-c.html"
+    many = [f"tune_head.dropout_{number}" for number in range(40)]
+    name = compare.file_name(many)
+    assert name.startswith("tune_head.dropout_0_tune_head.dropout_1_")
+    assert len(name) < 150
+    assert compare.file_name([*many[:-1], "another"]) != name
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_what_was_found_is_said_before_the_page_is_written(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("comparisons").touch()  # where the folder should be
+    monkeypatch.setattr(compare, "compared", lambda *_: compared(experiment(), gentle(0.95)))
+    monkeypatch.setattr(compare.sys, "argv", ["compare", "sample", "gentle", *options])
+    with pytest.raises(OSError, match="comparisons"):
+        compare.main()
+    assert "gentle is better than sample" in capsys.readouterr().out
