@@ -55,16 +55,18 @@ def log_inputs(sender: Sender, run: Handle, sets: Sequence[tuple[str, str, str, 
         sender.ask(log)
 
 
-def log_whole(sender: Sender, run: Handle, metrics: Mapping[str, Row], root: Path, at: int) -> None:
+def log_whole(
+    sender: Sender, run: Handle, metrics: Mapping[str, Row], root: Path, at: int, *, complete: bool = True
+) -> None:
     """Log every stage's metrics, `metrics` by stage, with intervals, and the folders of the report below `root`.
 
-    `download`'s metrics say how many images there are.
+    `download`'s metrics say how many images there are; `complete`: whether these are of every stage.
     """
     splits, file = metrics.get("download", {}), root / INTERVALS
     images = {split: splits[split]["images"] for split in CONTEXTS if split in splits}
     intervals = json.loads(file.read_text()) if file.exists() else {}
     found = points(numbers_of_all(metrics, images, intervals), at)
-    sender.log(run, metrics=found, tags={"complete": "true"})
+    sender.log(run, metrics=found, tags={"complete": "true"} if complete else {})
     for folder in FOLDERS:
         if (root / folder).is_dir():
             sender.ask(partial(_log_folder, run=run, root=root, folder=folder))

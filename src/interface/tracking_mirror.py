@@ -1,19 +1,21 @@
 """Experiments of DVC that MLflow has not seen to their end, as those that DVC restored whole, whose stages never ran.
 
 What an experiment left is read from its commit: values and metrics; and, where DVC's cache still has them, its page and
-what is known of its data.
+what is known of its data. Where only some stages ran, dvc.lock has the others as they ran before, perhaps with other
+values: what those left is not the experiment's.
 """
 
 import csv
 import io
 import json
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from src.interface import checking, params
+from src.interface import checking, console, params
 from src.interface import tracking_contents as contents
 from src.interface import tracking_experiments as experiments
 from src.interface.tracking_store import Sender
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 CURVES = ("train_frozen", "finetune")
 DOWNLOAD = "data/runs/download.json"
+MIRRORED = "mirrored"  # tag: the commit whose results the run was given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,19 +33,19 @@ class Kept:
     """An experiment that DVC keeps: its commit in git, the one that it is based on, and when it ended (ms)."""
 
     name: str
-    reference: str
+    commit: str
     baseline: str
     ended: int
 
 
 def kept() -> list[Kept]:
     """The experiments of this repository, oldest first."""
-    listed = _git("for-each-ref", "--format=%(refname) %(committerdate:unix)", "refs/exps").decode()
+    listed = _git("for-each-ref", "--format=%(refname) %(objectname) %(committerdate:unix)", "refs/exps").decode()
     found = (line.split() for line in listed.splitlines())
-    parts = ((name.split("/"), name, int(seconds)) for name, seconds in found)
+    parts = ((name.split("/"), commit, int(seconds)) for name, commit, seconds in found)
     whole = (
-        Kept(name=part[4], reference=name, baseline=part[2] + part[3], ended=1000 * seconds)
-        for part, name, seconds in parts
+        Kept(name=part[4], commit=commit, baseline=part[2] + part[3], ended=1000 * seconds)
+        for part, commit, seconds in parts
         if len(part) == 5 and len(part[2] + part[3]) == 40  # the others are what DVC works on
     )
     return sorted(whole, key=lambda each: each.ended)
@@ -52,69 +55,86 @@ def mirror(client: "MlflowClient", each: Kept) -> bool:
     """Give the experiment the run that it lacks; False where it has one, or runs.
 
     Raises:
-        ValueError: its params.yaml is one that this version of the project does not know.
+        ValueError: its commit lacks params.yaml or dvc.lock, or has what this version of the project does not know.
     """
-    cfg = params.parse(_git("show", f"{each.reference}:params.yaml"))
-    of = experiments.described(cfg, each.name, each.baseline)
+    content = _read(each.commit, "params.yaml")
+    of = experiments.described(params.parse(content), each.name, each.baseline)
     group = client.get_experiment_by_name(of.group)
     known = experiments.keyed(client, group.experiment_id, of.key) if group else []
-    if any("complete" in run.data.tags or experiments.goes_on(run) for run in experiments.same(known, of)):
+    if any(_settled(run, each) for run in experiments.same(known, of)):
         return False
-    metrics = _metrics(each.reference)
+    left = _Left(each.commit, content)
+    metrics = left.metrics()
     if not metrics:
         return False  # it failed, or holds no results
+    if left.lacking:
+        console.warn(
+            f"experiment {each.name}: its commit has no metrics of {', '.join(left.lacking)}: mirrored without"
+        )
     sender = Sender()
     sender.start()
     _, run = experiments.opened(sender, of, each.ended)
-    cache = _Cache(each.reference)
     with TemporaryDirectory() as folder:
-        if facts := cache.read(DOWNLOAD):
+        if (facts := left.read(DOWNLOAD)) and "download" in metrics:
             whole = contents.whole_dataset(of.params, json.loads(facts)["facts"], metrics["download"])
             contents.log_inputs(sender, run, [whole], json.dumps(metrics["download"]))
         for kept in contents.FOLDERS:
-            cache.unpack(kept, Path(folder, kept))
-        contents.log_whole(sender, run, metrics, Path(folder), each.ended)
-        contents.log_curves(sender, run, _curves(each.reference), each.ended)
+            left.unpack(kept, Path(folder, kept))
+        contents.log_whole(sender, run, metrics, Path(folder), each.ended, complete=left.complete)
+        contents.log_curves(sender, run, left.curves(), each.ended)
+        sender.log(run, tags={MIRRORED: each.commit})
         sender.ask(lambda client: client.set_terminated(run.id, "FINISHED", each.ended))
         sender.close()
     return True
 
 
-def _metrics(reference: str) -> dict[str, Any]:
-    """Metrics by stage, of families by member, as a report logs them."""
-    found: dict[str, Any] = {}
-    for path in _listed(reference, "metrics/", ".json"):
-        *family, stage = Path(path).relative_to("metrics").with_suffix("").parts
-        into = found.setdefault(family[0], {}) if family else found
-        into[stage] = json.loads(_git("show", f"{reference}:{path}"))
-    return found
+def _settled(run: Any, each: Kept) -> bool:
+    """Whether there is nothing to give to the run."""
+    return "complete" in run.data.tags or run.data.tags.get(MIRRORED) == each.commit or experiments.goes_on(run)
 
 
-def _curves(reference: str) -> dict[str, list[dict[str, float]]]:
-    """Epochs by stage, of stages whose epochs are their own and not those of seeds."""
-    paths = (path for path in _listed(reference, "plots/", "/curves.csv") if Path(path).parent.name in CURVES)
-    tables = {Path(path).parent.name: _git("show", f"{reference}:{path}").decode() for path in paths}
-    return {
-        stage: [{key: float(x) for key, x in row.items() if x} for row in csv.DictReader(io.StringIO(table))]
-        for stage, table in tables.items()
-    }
+class _Left:
+    """What the stages of the experiment with this commit and params.yaml left, of those that ran with these values.
 
+    Attributes:
+        lacking: such stages whose metrics the commit does not have, as where git does not track them.
+        complete: whether it has a report of these values, and of all that stages found.
+    """
 
-def _listed(reference: str, folder: str, ending: str) -> list[str]:
-    listed = _git("ls-tree", "-r", "--name-only", reference, folder).decode().splitlines()
-    return [path for path in listed if path.endswith(ending)]
-
-
-class _Cache:
-    """Outputs of the experiment whose commit is `reference`, as DVC's cache has them."""
-
-    def __init__(self, reference: str) -> None:
-        lock = checking.parse(_git("show", f"{reference}:dvc.lock"), "dvc.lock")
-        self._digests = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])}
+    def __init__(self, commit: str, content: bytes) -> None:
+        self._commit = commit
+        lock = checking.parse(_read(commit, "dvc.lock"), "dvc.lock").get("stages") or {}
+        current = _current(lock, checking.parse(content, "params.yaml"))
+        outs = {name: {out["path"]: out.get("md5", "") for out in each.get("outs", [])} for name, each in lock.items()}
+        self._digests = {path: digest for name in current for path, digest in outs[name].items()}
+        behind = {path for paths in outs.values() for path in paths} - self._digests.keys()
+        self._files = [path for path in _listed(commit) if path not in behind]
+        lacking = (path for path in self._digests if _of_metrics(path) and path not in self._files)
+        self.lacking = sorted({Path(path).parts[1].removesuffix(".json") for path in lacking})
+        self.complete = "report" in current and not self.lacking
         done = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True)  # noqa: S607 - the one on PATH
         self._folder = Path(done.stdout.strip() or ".dvc/cache", "files/md5")
 
+    def metrics(self) -> dict[str, Any]:
+        """By stage, of families by member, as a report logs them."""
+        found: dict[str, Any] = {}
+        for path in filter(_of_metrics, self._files):
+            *family, stage = Path(path).relative_to("metrics").with_suffix("").parts
+            into = found.setdefault(family[0], {}) if family else found
+            into[stage] = json.loads(_read(self._commit, path))
+        return found
+
+    def curves(self) -> dict[str, list[dict[str, float]]]:
+        """Epochs by stage, of stages whose epochs are their own and not those of seeds."""
+        paths = {stage: f"plots/{stage}/curves.csv" for stage in CURVES}
+        tables = {stage: _read(self._commit, path).decode() for stage, path in paths.items() if path in self._files}
+        return {
+            stage: [{key: float(x) for key, x in row.items() if x} for row in csv.DictReader(io.StringIO(table))]
+            for stage, table in tables.items()
+        }
+
     def read(self, path: str) -> bytes | None:
+        """An output of DVC's, where its cache has it."""
         return self._content(self._digests.get(path, ""))
 
     def unpack(self, path: str, into: Path) -> None:
@@ -129,6 +149,48 @@ class _Cache:
     def _content(self, digest: str) -> bytes | None:
         file = self._folder / digest[:2] / digest[2:]
         return file.read_bytes() if digest and file.is_file() else None
+
+
+def _current(lock: Mapping[str, Any], settings: Mapping[str, Any]) -> set[str]:
+    """The stages of dvc.lock that ran with the values `settings`, and on what others of them left."""
+    made = {out["path"]: (name, out.get("md5")) for name, each in lock.items() for out in each.get("outs", [])}
+    given = {name: {dep["path"]: dep.get("md5") for dep in each.get("deps", [])} for name, each in lock.items()}
+    then = {name: each.get("params", {}).get("params.yaml", {}) for name, each in lock.items()}
+    found = {name for name, own in then.items() if all(_at(settings, key) == value for key, value in own.items())}
+
+    def fits(name: str) -> bool:
+        own = [(*made[path], md5) for path, md5 in given[name].items() if path in made]
+        return all(maker in found and left == md5 for maker, left, md5 in own)
+
+    while (fitting := {name for name in found if fits(name)}) != found:
+        found = fitting
+    return found
+
+
+def _at(settings: Any, name: str) -> Any:
+    for part in name.split("."):
+        settings = settings.get(part) if isinstance(settings, Mapping) else None
+    return settings
+
+
+def _of_metrics(path: str) -> bool:
+    return path.startswith("metrics/") and path.endswith(".json")
+
+
+def _listed(commit: str) -> list[str]:
+    return _git("ls-tree", "-r", "--name-only", commit, "metrics/", "plots/").decode().splitlines()
+
+
+def _read(commit: str, path: str) -> bytes:
+    """The file `path` of `commit`.
+
+    Raises:
+        ValueError: it has none.
+    """
+    try:
+        return _git("show", f"{commit}:{path}")
+    except subprocess.CalledProcessError:
+        raise ValueError(f"its commit {commit[:7]} has no {path}; allowed: one of a pipeline that ran") from None
 
 
 def _git(*command: str) -> bytes:

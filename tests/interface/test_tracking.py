@@ -28,7 +28,16 @@ from hypothesis import strategies as st
 from src.base import artifacts
 from src.base.proportions import wilson_interval
 from src.base.stage_records import Recorder
-from src.interface import checking, console, params, tracking, tracking_experiments, tracking_names, tracking_store
+from src.interface import (
+    checking,
+    console,
+    params,
+    tracking,
+    tracking_experiments,
+    tracking_mirror,
+    tracking_names,
+    tracking_store,
+)
 from tools import ui
 
 ROOT = Path(__file__).parents[2]
@@ -868,8 +877,13 @@ def test_a_password_in_the_uri_is_not_shown(
     assert "secret" not in line
 
 
-def restored(metrics: dict[str, Any], page: str) -> str:
-    """Make git hold an experiment `again` of lr 0.5, whose page is in DVC's cache; the commit that it is based on."""
+def restored(metrics: dict[str, Any], page: str, *, reported: float = 0.5, lost: Iterable[str] = ()) -> str:
+    """Make git hold an experiment `again` of lr 0.5, whose page is in DVC's cache; the commit that it is based on.
+
+    Args:
+        reported: the lr of the page, and of what `finetune` left.
+        lost: stages whose metrics git does not have.
+    """
     shutil.copy(ROOT / "params.yaml", "params.yaml")
     baseline = commit(Path())
     apply_overrides(Path("params.yaml"), ["lr=0.5"])
@@ -884,9 +898,17 @@ def restored(metrics: dict[str, Any], page: str) -> str:
     folder = json.dumps([{"md5": digests.pop("report.html"), "relpath": "report.html"}])
     digests["reports"] = f"{hashlib.md5(folder.encode()).hexdigest()}.dir"
     artifacts.write_text(folder, f".dvc/cache/files/md5/{digests['reports'][:2]}/{digests['reports'][2:]}")
-    outs = [{"path": path, "md5": digest} for path, digest in digests.items()]
-    artifacts.write_text(yaml.safe_dump({"stages": {"all": {"outs": outs}}}), "dvc.lock")
-    Path(".gitignore").write_text("/.dvc\n")
+    outs = {name: {f"metrics/{name}.json": "0"} for name in metrics}
+    outs.setdefault("download", {})["data/runs/download.json"] = digests["data/runs/download.json"]
+    outs.setdefault("finetune", {})["plots/finetune/curves.csv"] = "0"
+    outs["report"] = {"reports": digests["reports"]}
+    stages = {
+        stage: {"outs": [{"path": path, "md5": digest} for path, digest in own.items()]} for stage, own in outs.items()
+    }
+    for stage in ("finetune", "report"):
+        stages[stage]["params"] = {"params.yaml": {"lr": reported}}  # type: ignore[assignment]
+    artifacts.write_text(yaml.safe_dump({"stages": stages}), "dvc.lock")
+    Path(".gitignore").write_text("\n".join(["/.dvc", *(f"/metrics/{name}.json" for name in lost)]) + "\n")
     reference = f"refs/exps/{baseline[:2]}/{baseline[2:]}/again"
     subprocess.run(["git", "update-ref", reference, commit(Path())], check=True)
     return baseline
@@ -917,6 +939,73 @@ def test_an_experiment_that_dvc_restored_whole_gets_a_row_as_if_it_had_run_once(
     }
 
 
+def test_an_experiment_that_ran_in_part_has_no_page_and_no_metrics_of_other_values(used: Path) -> None:
+    from mlflow import MlflowClient
+
+    uri, metrics = f"sqlite:///{used}/mlflow.db", {"download": {"test": {"images": 200}}, "finetune": METRICS}
+    restored({**metrics, "baseline": METRICS}, "<p>a page of before", reported=0.1)
+    ui.mirrored(uri)
+    ui.mirrored(uri)
+    [run] = runs(uri)
+    assert (run.info.status, "complete" in run.data.tags) == ("FINISHED", False)
+    assert run.data.metrics["baseline/val/accuracy"] == 0.75
+    assert [key for key in run.data.metrics if key.startswith("finetune")] == []
+    assert MlflowClient(uri).list_artifacts(run.info.run_id) == []
+
+
+def lock(**stages: tuple[dict[str, str], dict[str, str], float]) -> dict[str, Any]:
+    """dvc.lock of stages by their inputs and outputs, digests by path, and their lr."""
+    return {
+        name: {
+            "deps": [{"path": path, "md5": md5} for path, md5 in deps.items()],
+            "outs": [{"path": path, "md5": md5} for path, md5 in outs.items()],
+            "params": {"params.yaml": {"lr": rate}},
+        }
+        for name, (deps, outs, rate) in stages.items()
+    }
+
+
+def test_what_ran_before_with_other_values_or_on_other_files_is_not_an_experiments_own() -> None:
+    first, last = ({"raw": "0"}, {"a": "1"}, 0.5), ({"b": "2"}, {"c": "3"}, 0.5)
+    for middle, own in {
+        (("a", "1"), 0.5): {"first", "middle", "last"},
+        (("a", "1"), 0.1): {"first"},  # and what follows from it
+        (("a", "0"), 0.5): {"first"},
+    }.items():
+        given, rate = middle
+        found = lock(first=first, middle=(dict([given]), {"b": "2"}, rate), last=last)
+        assert tracking_mirror._current(found, {"lr": 0.5}) == own
+
+
+def test_an_experiment_whose_commit_lacks_a_stages_metrics_has_a_row_of_the_others_and_one_warning(
+    used: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    uri, metrics = f"sqlite:///{used}/mlflow.db", {"download": {"test": {"images": 200}}, "finetune": METRICS}
+    arms = {f"scaling_ablation/{arm}": METRICS for arm in ("width", "depth")}
+    restored({**metrics, **arms}, "<p>a page", lost=["download", *arms])
+    ui.mirrored(uri)
+    ui.mirrored(uri)
+    [line] = warnings(capfd)
+    assert (
+        "warning: experiment again: its commit has no metrics of download, scaling_ablation: mirrored without" in line
+    )
+    [run] = runs(uri)
+    assert (run.info.status, run.data.metrics["finetune/val/accuracy"]) == ("FINISHED", 0.75)
+    assert ("complete" in run.data.tags, run.inputs.dataset_inputs) == (False, [])
+
+
+def test_an_experiment_whose_commit_has_no_pipeline_is_one_warning(
+    used: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    restored({"finetune": METRICS}, "a page")
+    Path("dvc.lock").unlink()
+    amended()
+    ui.mirrored(f"sqlite:///{used}/mlflow.db")
+    [line] = warnings(capfd)
+    assert "warning: experiment again has no row: its commit " in line
+    assert "has no dvc.lock" in line
+
+
 def test_an_experiment_that_ran_is_not_mirrored(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = f"sqlite:///{used}/mlflow.db"
     baseline = restored({"download": {}, "finetune": METRICS}, "a page")
@@ -930,14 +1019,19 @@ def test_an_experiment_that_ran_is_not_mirrored(used: Path, monkeypatch: pytest.
     assert {run.info.run_id for run in runs(uri)} == before
 
 
+def amended() -> None:
+    """Make the experiment what lies here now."""
+    name = subprocess.run(["git", "for-each-ref", "--format=%(refname)"], capture_output=True, text=True, check=True)
+    (reference,) = [line for line in name.stdout.split() if line.startswith("refs/exps")]
+    subprocess.run(["git", "update-ref", reference, commit(Path())], check=True)
+
+
 def test_an_experiment_whose_values_this_version_does_not_know_is_one_warning(
     used: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     restored({"finetune": METRICS}, "a page")
     Path("params.yaml").write_text("lr: fast\n")
-    name = subprocess.run(["git", "for-each-ref", "--format=%(refname)"], capture_output=True, text=True, check=True)
-    (reference,) = [line for line in name.stdout.split() if line.startswith("refs/exps")]
-    subprocess.run(["git", "update-ref", reference, commit(Path())], check=True)
+    amended()
     ui.mirrored(f"sqlite:///{used}/mlflow.db")
     [line] = warnings(capfd)
     assert "warning: experiment again has no row: " in line
