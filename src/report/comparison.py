@@ -65,6 +65,7 @@ class Pairing:
         equal: how many do not.
         main: the row that the answer is about; None where no accuracy on test changed that can be judged.
         refused: what could not be compared, and why, a line each.
+        uncompared: stages that one side lacks, or whose metrics it lacks.
     """
 
     first: Side
@@ -74,6 +75,7 @@ class Pairing:
     main: Row | None
     flips: Flips | None
     refused: Sequence[str]
+    uncompared: Sequence[str]
 
     @property
     def tested(self) -> list[Row]:
@@ -99,7 +101,8 @@ class _Draft:
 
     def __init__(self, first: Side, second: Side) -> None:
         self.first, self.second = first, second
-        self.refused: list[str] = [*self._missing()]
+        self.uncompared: dict[str, None] = {}
+        self.refused: list[str] = [*self._missing(), *self._unread()]
         self.splits = {split: why_not_paired(first.head, second.head, split) for split in ("train", "val", "test")}
         self.refused += self._unpaired()
         self.tests: dict[tuple[str, str], Sides] = {}
@@ -111,8 +114,18 @@ class _Draft:
     def _missing(self) -> Iterator[str]:
         for one, other in ((self.first, self.second), (self.second, self.first)):
             lacking = [stage for stage in other.head.lock if stage not in one.head.lock]
+            self.uncompared |= dict.fromkeys(lacking)
             if lacking:
                 yield f"{one.name} has no {listed(lacking)}, which {other.name} has: not compared"
+
+    def _unread(self) -> Iterator[str]:
+        for each in (*self.first.members, *self.second.members):
+            self.uncompared |= dict.fromkeys(each.unread)
+            if each.unread:
+                yield (
+                    f"{each.name}: its dvc.lock has metrics of {listed(each.unread)} that are not there: not compared; "
+                    "`git add dvc.lock metrics` before a commit keeps both"
+                )
 
     def _unpaired(self) -> Iterator[str]:
         names = listed((self.first.name, self.second.name))
@@ -186,6 +199,7 @@ class _Draft:
             main=main,
             flips=flips(self.first, self.second, main) if main else None,
             refused=self.refused,
+            uncompared=list(self.uncompared),
         )
 
 

@@ -63,7 +63,8 @@ def _metrics(pairings: Sequence[Pairing]) -> list[Section]:
         ]
         same = f" {count(each.equal)} others are equal." if each.equal else ""
         if not rows:
-            blocks.append(f"No metric of {each.second.label} differs from {each.first.label}'s.{same}")
+            which = " that both have" if each.uncompared else ""
+            blocks.append(f"No metric of {each.second.label}{which} differs from {each.first.label}'s.{same}")
             continue
         columns = ["Metric", each.first.name, each.second.name, "Difference", "p"]
         caption = (

@@ -21,9 +21,7 @@ def answer(pairings: Sequence[Pairing]) -> str:
 def sentence(pairing: Pairing) -> str:
     first, second, row = pairing.first.label, pairing.second.label, pairing.main
     if row is None:
-        changed = listed(dict.fromkeys(each.stage for each in pairing.rows)) if pairing.rows else ""
-        what = f"metrics of {changed} differ, and no interval says how sure that is" if changed else "no metric differs"
-        return f"{second} against {first}: {what}."
+        return f"{second} against {first}: {_without_a_test(pairing)}."
     change = row.change
     values = f"{percent(change.second)} against {percent(change.first)} on test ({of_what(row)})"
     if not change.settled:
@@ -31,6 +29,16 @@ def sentence(pairing: Pairing) -> str:
     else:
         verdict = f"{second} is {'better' if change.difference > 0 else 'worse'} than {first}: {values}"
     return f"{verdict}, {bounds(row)} points, p {equals(change.p_value)}."
+
+
+def _without_a_test(pairing: Pairing) -> str:
+    stages = dict.fromkeys(each.stage for each in pairing.rows)
+    if stages:
+        return f"metrics of {listed(stages)} differ, and no interval says how sure that is"
+    if not pairing.uncompared:
+        return "no metric differs"
+    lacking = f"{listed(pairing.uncompared)} could not be compared"
+    return f"no metric that both have differs, and {lacking}" if pairing.equal else f"{lacking}, nor anything else"
 
 
 def sureness(pairing: Pairing) -> str:

@@ -70,6 +70,12 @@ class Experiment:
             self._predictions[stage] = self.revision.load(path) if path in self.outputs(stage) else None
         return self._predictions[stage]
 
+    @property
+    def unread(self) -> list[str]:
+        """Stages whose metrics dvc.lock names and that are not there."""
+        counted = (stage for stage in self.lock if _path("metrics", stage) in self.outputs(stage))
+        return [stage for stage in counted if stage not in self.metrics]
+
     def outputs(self, stage: str) -> dict[str, str]:
         """Digests by path."""
         return {each["path"]: each.get("md5", "") for each in self.lock.get(stage, {}).get("outs", [])}
@@ -110,9 +116,12 @@ def _stages(pipeline: Json, settings: Json) -> Iterator[str]:
 
 
 def _read(revision: Revision, stages: Json, folder: str) -> dict[str, Json]:
-    paths = {stage: f"{folder}/{stage.replace('@', '/')}.json" for stage in stages}
-    found = {stage: revision.read(path) for stage, path in paths.items()}
+    found = {stage: revision.read(_path(folder, stage)) for stage in stages}
     return {stage: json.loads(content) for stage, content in found.items() if content}
+
+
+def _path(folder: str, stage: str) -> str:
+    return f"{folder}/{stage.replace('@', '/')}.json"
 
 
 def values(settings: Json) -> dict[str, Any]:

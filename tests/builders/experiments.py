@@ -98,6 +98,8 @@ def revision(
         record = {"seconds": 10.0, "peak_memory_mb": 500, "versions": {"torch": "2.15.0"}, "facts": facts}
         files[path] = json.dumps(record)
         deps = [{"path": f"stages/{stage}.py", "md5": code if stage == "finetune" else "same"}]
+        counted = f"metrics/{stage.replace('@', '/')}.json"
+        outs[stage] |= {counted: files[counted]} if counted in files else {}
         found = [{"path": path, "md5": digest} for path, digest in outs[stage].items()]
         lock[stage] = {"cmd": "", "deps": deps, "outs": found, "params": {"params.yaml": {"lr": values["lr"]}}}
     files["dvc.lock"] = json.dumps({"schema": "2.0", "stages": lock})

@@ -143,6 +143,19 @@ def test_predictions_that_no_cache_has_leave_the_numbers() -> None:
     assert (found.main, {row.change.low for row in found.rows}) == (None, {None})
 
 
+@pytest.mark.parametrize("side", [0, 1])
+def test_metrics_that_are_not_there_are_said_and_not_called_equal(side: int) -> None:
+    both = [revision("sample"), revision("gentle")]
+    for stage in ("finetune", "train_frozen"):
+        del both[side].files[f"metrics/{stage}.json"]
+    (found,) = paired(*map(experiments.read, both))
+    assert found.refused == [
+        f"{both[side].name}: its dvc.lock has metrics of train_frozen and finetune that are not there: not compared; "
+        "`git add dvc.lock metrics` before a commit keeps both"
+    ]
+    assert (list(found.rows), found.uncompared) == ([], ["train_frozen", "finetune"])
+
+
 def test_metrics_that_predictions_do_not_give_have_no_interval() -> None:
     other = revision("gentle", params={"lr": 0.001}, shares={"finetuned": 0.9})
     other.files["metrics/finetune.json"] = '{"test": {"accuracy": 0.123}}'

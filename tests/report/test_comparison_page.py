@@ -53,6 +53,23 @@ def test_nothing_that_differs_is_said() -> None:
     assert text.lead[0] == "All values of params.yaml are the same."
 
 
+def test_nothing_is_called_equal_that_is_not_there() -> None:
+    from src.report import experiments
+
+    lost = revision("gentle")
+    del lost.files["metrics/finetune.json"]
+    found = compared(experiment(), experiments.read(lost))
+    assert said(found) == "gentle against sample: no metric that both have differs, and finetune could not be compared."
+    assert "No metric of gentle that both have differs" in pages.as_html(comparison_page.page(found))
+    for path in [path for path in lost.files if path.startswith("metrics/")]:
+        del lost.files[path]
+    assert said(compared(experiment(), experiments.read(lost))) == (
+        "gentle against sample: download, train_frozen and finetune could not be compared, nor anything else."
+    )
+    without = compared(experiment(), experiment("gentle", without=("finetune",)))
+    assert said(without).endswith("no metric that both have differs, and finetune could not be compared.")
+
+
 def test_the_page_shows_the_images_both_ways_and_asks_for_nothing_outside() -> None:
     found = compared(experiment(), gentle(0.9, luck=1))
     html = pages.as_html(comparison_page.page(found))
