@@ -12,10 +12,10 @@ from src.evidence import changes
 from src.evidence.changes import Change, Sides
 from src.report.experiments import Experiment, why_not_paired
 from src.report.numbers import listed
-from src.report.sides import MAIN, Side, kind
+from src.report.sides import Side, kind, method_of
 
-TEST = "test.accuracy"
-# The order in which a change is looked for that the answer is about.
+# The orders in which a change is looked for that the answer is about: by what a stage is for, then by stage.
+HEADS = ("test.accuracy", "test.nearest_neighbours")
 FIRST = ("finetune", "train_frozen", "compare_backbones", "scaling_ablation", "baseline")
 BOUNDS = ("low", "high", "accuracy_std", "untrained_std")  # that say how sure another number is
 
@@ -31,6 +31,16 @@ class Row:
     @property
     def split(self) -> str:
         return self.leaf.partition(".")[0]
+
+    @property
+    def family(self) -> str:
+        """Its stage, of families without the member."""
+        return self.stage.partition("@")[0]
+
+    @property
+    def tested(self) -> bool:
+        """Whether it is an accuracy on test with an interval."""
+        return self.split == "test" and kind(self.leaf) == "accuracy" and bool(self.change.over)
 
     @property
     def score(self) -> str:
@@ -80,7 +90,7 @@ class Pairing:
     @property
     def tested(self) -> list[Row]:
         """Accuracies on test with an interval."""
-        return [row for row in self.rows if row.split == "test" and kind(row.leaf) == "accuracy" and row.change.over]
+        return [row for row in self.rows if row.tested]
 
 
 def compare(sides: Sequence[Side]) -> list[Pairing]:
@@ -141,7 +151,7 @@ class _Draft:
             one, other = (side.metric(stage, leaf) for side in (self.first, self.second))
             if one is None or other is None:
                 continue
-            if one == other and (kind(leaf) == "loss" or self._same_answers(stage)):
+            if one == other and (kind(leaf) == "loss" or self._same_answers(stage, leaf)):
                 self.equal += 1
                 continue
             runs = self._runs(stage, leaf)
@@ -152,9 +162,15 @@ class _Draft:
             else:
                 self.plain[stage, leaf] = Change(first=one, second=other)
 
-    def _same_answers(self, stage: str) -> bool:
+    def _same_answers(self, stage: str, leaf: str) -> bool:
+        """Whether both sides named the same class for each image."""
         path = f"data/predictions/{stage.replace('@', '/')}.pt"
-        return len({each.outputs(stage).get(path) for side in (self.first, self.second) for each in side.members}) == 1
+        if len({each.outputs(stage).get(path) for side in (self.first, self.second) for each in side.members}) == 1:
+            return True
+        if self.splits.get(leaf.partition(".")[0], "no split"):
+            return False
+        one, other = (side.named(stage, leaf) for side in (self.first, self.second))
+        return bool(one) and one == other
 
     def _leaves(self, stage: str) -> list[str]:
         """Names of metrics, without bounds of others and what stands there twice."""
@@ -204,14 +220,18 @@ class _Draft:
 
 
 def _main(rows: Sequence[Row]) -> Row | None:
-    """The row that the answer is about: of the stage that comes first in FIRST."""
-    tested = [row for row in rows if row.leaf == TEST and row.change.over]
-    return min(tested, key=lambda row: FIRST.index(row.stage.partition("@")[0]), default=None)
+    """The row that the answer is about, of accuracies on test with an interval: the first of HEADS, then of FIRST."""
+    tested = [row for row in rows if row.tested]
+    return min(tested, key=lambda row: (_place(row.leaf, HEADS), _place(row.family, FIRST)), default=None)
+
+
+def _place(name: str, order: Sequence[str]) -> int:
+    return order.index(name) if name in order else len(order)
 
 
 def flips(first: Side, second: Side, row: Row) -> Flips:
     """Which test images changed sides, by the method that `row` is about."""
-    method = MAIN.get(row.stage.partition("@")[0], "")
+    method = method_of(row.stage, row.leaf)
     both = [side.logits(row.stage, method, "test") for side in (first, second)]
     actual = next(iter(both[0].values()))[1]
     runs = [[changes.scored(logits, labels) for logits, labels in own.values()] for own in both]

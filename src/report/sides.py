@@ -56,17 +56,27 @@ class Side:
 
     def scored(self, stage: str, leaf: str) -> dict[int, Scored]:
         """The trainings whose mean the metric `leaf` is, by seed; none where predictions do not give that number."""
-        split, _, score = leaf.partition(".")
+        split = leaf.partition(".")[0]
         if split not in SPLITS:
             return {}
-        method = MAIN.get(stage.partition("@")[0], "") if score in ("accuracy", "loss") else score
-        answers = self.logits(stage, method, split)
+        answers = self.logits(stage, method_of(stage, leaf), split)
         runs = {seed: changes.scored(logits, labels) for seed, (logits, labels) in answers.items() if len(labels)}
         known = self.metric(stage, leaf)
         if not runs or known is None:
             return {}
         mean = np.mean([run.mean(kind(leaf)) for run in runs.values()])
         return runs if abs(mean - known) < (1e-9 if kind(leaf) == "accuracy" else 1e-4) else {}
+
+    def named(self, stage: str, leaf: str) -> list[list[int]]:
+        """The classes (N,) that each training whose score `leaf` is named, by seed; none where they are not stored."""
+        answers = self.logits(stage, method_of(stage, leaf), leaf.partition(".")[0])
+        return [logits.argmax(axis=1).tolist() for _, (logits, _) in sorted(answers.items(), key=lambda own: own[0])]
+
+
+def method_of(stage: str, leaf: str) -> str:
+    """Whose score `leaf` is, as its predictions call it."""
+    score = leaf.partition(".")[2]
+    return MAIN.get(stage.partition("@")[0], "") if score in ("accuracy", "loss") else score
 
 
 def kind(leaf: str) -> str:

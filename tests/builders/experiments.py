@@ -55,6 +55,7 @@ def revision(
     images: str = "images",
     code: str = "code",
     arms: Mapping[str, Mapping[int, float]] | None = None,
+    baselines: Mapping[str, float] | None = None,
     without: tuple[str, ...] = (),
     baseline: str = "b" * 40,
 ) -> Stored:
@@ -66,6 +67,7 @@ def revision(
         params: over PARAMS, a section as a whole.
         images, code: digests of all splits, and of the code of finetune.
         arms: accuracies by seed.
+        baselines: shares of images that methods of the stage `baseline` name right, about.
         without: stages that did not run.
     """
     shares, arms = {"frozen": 0.7, "finetuned": 0.8} | dict(shares or {}), dict(arms or {})
@@ -88,6 +90,20 @@ def revision(
         rows = io.StringIO()
         curve(6, shares[method], backbone=stage == "finetune").to_csv(rows, index=False)
         files[f"plots/{stage}/curves.csv"] = rows.getvalue()
+    if baselines:
+        logits_by = {
+            method: {split: _logits(own, share, (luck, len(method))) for split, own in labels.items()}
+            for method, share in baselines.items()
+        }
+        own_scores = {
+            split: {method: metrics.score(by[split], labels[split])["accuracy"] for method, by in logits_by.items()}
+            for split in ("val", "test")
+        }
+        files["data/predictions/baseline.pt"] = metrics.collect_predictions(logits_by, labels, classes)
+        files["metrics/baseline.json"] = json.dumps(
+            {"neighbours": own_scores["test"]["nearest_neighbours"], **own_scores}
+        )
+        outs["baseline"]["data/predictions/baseline.pt"] = f"{baselines} {luck} {classes}"
     for arm, reached in arms.items():
         _arm(files, outs.setdefault(f"scaling_ablation@{arm}", {}), arm, reached, labels, classes)
     files["metrics/download.json"] = json.dumps({split: {"images": size} for split, size in SIZES.items()})

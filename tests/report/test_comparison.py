@@ -63,6 +63,35 @@ def test_a_stage_that_did_not_run_again_is_equal_and_no_test() -> None:
     assert found.equal == 3 + 7 + 1  # images, all of train_frozen, best_epoch
 
 
+def with_neighbours(name: str, share: float, **what: Any) -> experiments.Experiment:
+    return experiment(name, baselines={"nearest_mean": 0.6, "nearest_neighbours": share}, **what)
+
+
+def test_the_answer_is_about_the_baseline_where_nothing_else_was_tested() -> None:
+    first, second = with_neighbours("sample", 0.7), with_neighbours("gentle", 0.9)
+    (found,) = paired(first, second)
+    assert found.main is not None
+    assert found.flips is not None
+    assert (found.main.stage, found.main.leaf, found.main.change.settled) == (
+        "baseline",
+        "test.nearest_neighbours",
+        True,
+    )
+    assert found.main.change.alone == (len(found.flips.lost), len(found.flips.gained))
+    (other,) = paired(first, with_neighbours("gentle", 0.9, shares={"finetuned": 0.81}))
+    assert other.main is not None
+    assert other.main.stage == "finetune"
+
+
+def test_a_method_that_named_the_same_classes_is_equal_and_no_test_though_its_file_is_another() -> None:
+    (found,) = paired(with_neighbours("sample", 0.7), with_neighbours("gentle", 0.72))
+    assert [row.leaf for row in found.tested] == ["test.nearest_neighbours"]
+    (row,) = found.tested
+    lost, gained = row.change.alone or (0, 0)
+    assert lost + gained > 0
+    assert row.change.p_value == pytest.approx(stats.binomtest(lost, lost + gained).pvalue)
+
+
 def test_as_many_right_but_others_is_a_difference_of_nothing_with_its_images() -> None:
     first = experiment(shares={"frozen": 0.7, "finetuned": 0.8})
     same = next(
