@@ -2,7 +2,8 @@
 
 `finetune/test/accuracy` is that of the kept epoch, `finetune/epoch/val_accuracy` one of each epoch,
 `tune_head/trial/val/accuracy` that of a trial's kept epoch. `…_low` and `…_high` beside a score are its 95 % interval.
-An experiment has what each stage found as `answer/finetuned`, too, under the name with which `metrics.headed` opens.
+An experiment has what each stage found as `answer/finetuned`, too, under the name with which `metrics.headed` opens;
+where two stages have one name, as an arm and a compared backbone, as `answer/scaling_ablation/resnet50`.
 """
 
 import json
@@ -20,6 +21,8 @@ Row = Mapping[str, Any]
 SHARES = ("accuracy", "nearest_mean", "nearest_neighbours")  # scores that are right answers over images
 KINDS = ("trial", "candidate", "seed")  # of which a stage has many, and a column of a row says which it is about
 ANSWERS, GAIN = "answer", "gain"
+# The score that the first number of a stage's metrics repeats, where that is not as `metrics.headed` has it; "": none.
+REPEATED = {"baseline": "test.nearest_neighbours", "evidence": "finetuned.coverage", "export": "", "scaling_search": ""}
 ENDS = ("low", "high")  # of an interval
 BY_FILE = ("skipped",)  # facts by the names of files: many, and in letters that no key of MLflow may have
 LENGTH = 500  # of a text that servers of every version take
@@ -36,10 +39,10 @@ def numbers(values: Row, section: str, images: Mapping[str, int]) -> dict[str, f
         images: of each split; a score of another split, or one that no count of them gives, has no interval.
     """
     found = {key: float(x) for key, x in leaves(values) if isinstance(x, int | float) and math.isfinite(x)}
-    head, _ = headline(values)
+    head, _ = headline(section, values)
     found.pop(head, None)
     bounds = {name: bound for key, share in found.items() for name, bound in _interval(key, share, found, images)}
-    return {_below(section, key): value for key, value in (found | bounds).items()}
+    return {_below(section, key, found): value for key, value in (found | bounds).items()}
 
 
 def whole(
@@ -51,27 +54,41 @@ def whole(
         intervals: low and high by name, of scores that are no shares of images.
     """
     found: dict[str, float] = {}
+    answers: dict[str, dict[str, str]] = {}  # by name and stage, the score that is repeated
     for section, values in _members(metrics):
         own = numbers(values, section, images)
         own |= {f"{key}_{end}": bound for key in own for end, bound in zip(ENDS, intervals.get(key, ()), strict=False)}
-        head, same = headline(values)
+        head, same = headline(section, values)
         names = {head: same} if head else {}
         if GAIN in values:
             names[GAIN] = GAIN
         for name, key in names.items():
-            of = _below(section, key)
-            ends = [end for end in ("", *(f"_{end}" for end in ENDS)) if of + end in own]
-            found |= {f"{ANSWERS}/{name}{end}": own[of + end] for end in ends}
+            answers.setdefault(name, {})[_stage(section)] = _below(section, key)
         found |= own
-    return found
+    return _answers(answers, found) | found
 
 
-def headline(values: Row) -> tuple[str, str]:
+def _answers(answers: Mapping[str, Mapping[str, str]], found: Mapping[str, float]) -> dict[str, float]:
+    """With their intervals; the stage goes into a name that several have."""
+    repeated: dict[str, float] = {}
+    for name, stages in answers.items():
+        for stage, of in stages.items():
+            own = f"{ANSWERS}/{stage}/{name}" if len(stages) > 1 else f"{ANSWERS}/{name}"
+            ends = [end for end in ("", *(f"_{end}" for end in ENDS)) if of + end in found]
+            repeated |= {f"{own}{end}": found[of + end] for end in ends}
+    return repeated
+
+
+def headline(section: str, values: Row) -> tuple[str, str]:
     """The name of a stage's answer (`metrics.headed`), and of the score that it repeats; "" where it has none."""
-    found = {key: x for key, x in leaves(values) if isinstance(x, float)}
     first = next(iter(values), "")
-    same = [key for key, x in found.items() if "." in key and x == found.get(first)]
-    return (first, max(same, key=lambda key: key.startswith("test."))) if same else ("", "")
+    same = REPEATED.get(_stage(section), "test.accuracy" if "test" in values else "val.accuracy")
+    answer = values.get(first)
+    return (first, same) if isinstance(answer, float) and dict(leaves(values)).get(same) == answer else ("", "")
+
+
+def _stage(section: str) -> str:
+    return section.partition("/")[0]
 
 
 def _members(metrics: Mapping[str, Row]) -> Iterator[tuple[str, Row]]:
@@ -81,10 +98,16 @@ def _members(metrics: Mapping[str, Row]) -> Iterator[tuple[str, Row]]:
         yield from ((f"{stage}/{name}", own) for name, own in values.items()) if family else [(stage, values)]
 
 
-def _below(section: str, key: str) -> str:
-    """`finetune/test/accuracy`; bounds that a stage found itself are called as those found here."""
+def _below(section: str, key: str, found: Row | None = None) -> str:
+    """`finetune/test/accuracy`; bounds that a stage found itself are called as those found here.
+
+    Args:
+        found: all scores of the stage, of which one that stands beside bounds is what they are about.
+    """
     *path, last = key.split(".")
-    return "/".join((section, *path, f"accuracy_{last}" if last in ENDS else last))
+    if last in ENDS:
+        last = f"{'difference' if '.'.join((*path, 'difference')) in (found or {}) else 'accuracy'}_{last}"
+    return "/".join((section, *path, last))
 
 
 def _interval(key: str, share: float, found: Row, images: Mapping[str, int]) -> Iterator[tuple[str, float]]:

@@ -297,6 +297,76 @@ def test_a_report_ends_its_experiment_with_all_metrics_their_intervals_and_the_p
     assert listed == {"reports/report.html", "reports/curve.svg", "reports/intervals.json"}
 
 
+def test_a_score_that_happens_to_equal_the_first_is_no_answer() -> None:
+    right = {"accuracy": 1.0}
+    exported = {"agreement": 1.0, "temperature": 0.5, "val": right, "test": {**right, "coverage": 1.0}}
+    searched = {"alpha": 1.0, "beta": 1.5, "val": right}
+    assert tracking_names.whole({"export": exported, "scaling_search": searched}, {}, {}) == {
+        "export/agreement": 1.0,
+        "export/temperature": 0.5,
+        "export/val/accuracy": 1.0,
+        "export/test/accuracy": 1.0,
+        "export/test/coverage": 1.0,
+        "scaling_search/alpha": 1.0,
+        "scaling_search/beta": 1.5,
+        "scaling_search/val/accuracy": 1.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("stage", "values", "answers"),
+    [
+        ("tune_head", {"searched": 0.5, "val": {"accuracy": 0.5}, "trials": 3}, {"searched": "val/accuracy"}),
+        ("data_efficiency", {"all_images": 0.5, "fewest": {"accuracy": 0.5}, "test": {"accuracy": 0.5}},
+         {"all_images": "test/accuracy"}),
+        ("evidence", {"coverage": 0.5, "frozen": {"coverage": 0.5}, "finetuned": {"coverage": 0.5}},
+         {"coverage": "finetuned/coverage"}),
+        ("audit", {"pairs": 0, "val": {"accuracy": 0.0}}, {}),
+    ],
+)  # fmt: skip
+def test_a_stages_answer_is_the_score_that_its_first_number_repeats(
+    stage: str, values: dict[str, Any], answers: dict[str, str]
+) -> None:
+    found = tracking_names.whole({stage: values}, {}, {})
+    assert tracking_names.headline(stage, values)[1].replace(".", "/") == next(iter(answers.values()), "")
+    assert {key: x for key, x in found.items() if key.startswith("answer/")} == {
+        f"answer/{key}": 0.5 for key in answers
+    }
+    assert not [key for key in answers if f"{stage}/{key}" in found]
+
+
+def test_bounds_are_called_after_what_they_are_about() -> None:
+    eight_bits = {"test_accuracy": 0.9, "difference": -0.1, "low": -0.2, "high": 0.1}
+    found = tracking_names.numbers({"int8": eight_bits, "test": {"accuracy": 0.9, "low": 0.8, "high": 1.0}}, "a", {})
+    assert {key.removeprefix("a/"): x for key, x in found.items()} == {
+        "int8/test_accuracy": 0.9,
+        "int8/difference": -0.1,
+        "int8/difference_low": -0.2,
+        "int8/difference_high": 0.1,
+        "test/accuracy": 0.9,
+        "test/accuracy_low": 0.8,
+        "test/accuracy_high": 1.0,
+    }
+
+
+def test_an_arm_and_a_compared_backbone_of_one_name_have_an_answer_each() -> None:
+    metrics = {
+        "compare_backbones": {
+            "resnet50": {"resnet50": 0.5, "test": {"accuracy": 0.5, "low": 0.3, "high": 0.7}},
+            "pico": {"pico": 0.4, "test": {"accuracy": 0.4}},
+        },
+        "scaling_ablation": {"resnet50": {"resnet50": 0.8, "test": {"accuracy": 0.8}}},
+    }
+    found = tracking_names.whole(metrics, {}, {})
+    assert {key: x for key, x in found.items() if key.startswith("answer/")} == {
+        "answer/compare_backbones/resnet50": 0.5,
+        "answer/compare_backbones/resnet50_low": 0.3,
+        "answer/compare_backbones/resnet50_high": 0.7,
+        "answer/scaling_ablation/resnet50": 0.8,
+        "answer/pico": 0.4,
+    }
+
+
 def with_interval(names: Iterable[str], value: float, bounds: tuple[float, float]) -> dict[str, float]:
     return {f"{name}{end}": x for name in names for end, x in zip(("", "_low", "_high"), (value, *bounds), strict=True)}
 
@@ -918,7 +988,8 @@ def test_an_experiment_that_dvc_restored_whole_gets_a_row_as_if_it_had_run_once(
     from mlflow import MlflowClient
 
     uri, metrics = f"sqlite:///{used}/mlflow.db", {"download": {"test": {"images": 200}}, "finetune": METRICS}
-    baseline = restored({**metrics, "scaling_ablation/width": METRICS}, "<p>a page")
+    arm = {"width": 0.75, "val": METRICS["val"]}
+    baseline = restored({**metrics, "scaling_ablation/width": arm}, "<p>a page")
     links = ui.mirrored(uri)
     assert ui.mirrored(uri) == links
     [run] = runs(uri)
