@@ -6,6 +6,7 @@ A run that a kill left open is closed by the next start on the same machine: eac
 import hashlib
 import json
 import os
+import re
 import shlex
 import socket
 import subprocess
@@ -213,10 +214,16 @@ def same(known: list[Any], of: Experiment) -> list[Any]:
 
 
 def keyed(client: "MlflowClient", group: str, key: str) -> list[Any]:
-    """Runs with this key, oldest first."""
-    quoted = key.replace("'", "\\'")
+    """Runs with this key, oldest first.
+
+    MLflow's filters cannot say every text, as one with both kinds of quotes: for what it may read otherwise stands a
+    wildcard, and of what that finds, only the same is taken.
+    """
+    pattern = re.sub(r"[^\w \-:/.]", "_", key)
+    what = f"tags.experiment_key {'=' if pattern == key else 'LIKE'} '{pattern}'"
     order = ["attributes.start_time ASC", "attributes.run_id ASC"]
-    return list(client.search_runs([group], f"tags.experiment_key = '{quoted}'", order_by=order, max_results=MANY))
+    found = client.search_runs([group], what, order_by=order, max_results=MANY)
+    return [run for run in found if run.data.tags.get("experiment_key") == key]
 
 
 def opened(sender: Sender, of: Experiment, at: int) -> tuple[Handle, Handle]:

@@ -494,6 +494,32 @@ def started_runs(uri: str) -> list[Any]:
     return runs(uri) if found else []
 
 
+@pytest.mark.parametrize("name", ["bob's", 'say "no"', """bob's "no" """, "half_of 50 %", "(a+b)\\", "plain"])
+def test_an_experiment_with_quotes_in_its_name_is_one_run_for_all_of_its_stages(
+    used: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    other = name.translate({ord(letter): "x" for letter in """'"_ %(+\\"""}) + "x" * (name == "plain")
+    for each in (name, other, name):
+        monkeypatch.setenv("DVC_EXP_NAME", each)
+        with tracking.stage(record("baseline"), config()):
+            pass
+    found = [run for run in runs(f"sqlite:///{used}/mlflow.db") if "mlflow.parentRunId" not in run.data.tags]
+    assert sorted(run.info.run_name for run in found) == sorted([name, other])
+
+
+def test_a_checkout_with_an_apostrophe_in_its_path_has_one_run_for_all_of_its_stages(
+    home: Path, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = home.rename(home.with_name("bob's"))
+    monkeypatch.setenv("DVC_ROOT", str(odd))
+    shutil.copy(empty, odd / "mlflow.db")
+    for stage in ("baseline", "tune_head"):
+        with tracking.stage(record(stage), config()):
+            pass
+    stages = [run.data.tags.get("stage", "") for run in runs(f"sqlite:///{odd}/mlflow.db")]
+    assert sorted(stages) == ["", "baseline", "tune_head"]
+
+
 def test_an_experiment_that_replaced_another_of_its_name_has_a_run_of_its_own(
     used: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
