@@ -46,7 +46,7 @@ def mirrored(uri: str) -> list[str]:
         links = [links_to(client, group) for group in groups]  # which makes the last one again the last that changed
         return [link for found in reversed(links) for link in found]
     except tracking_store.failures() as error:
-        raise ValueError(f"MLflow at {uri}: {tracking_store.reason(error)}") from None
+        raise ValueError(f"MLflow at {tracking_store.shown(uri)}: {tracking_store.reason(error)}") from None
 
 
 def links_to(client: "MlflowClient", group: Any) -> list[str]:

@@ -139,11 +139,13 @@ class Sender:
             client = connected()
 
         job: Job | None = connect
-        while job and self._carried_out(job, lambda: client):
-            job = self._next()
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
+        try:
+            while job and self._carried_out(job, lambda: client):
+                job = self._next()
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
 
     def _next(self) -> Job | None:
         """What is to be done now, or None at the end."""
@@ -181,8 +183,7 @@ class Sender:
     def _warn(self, why: str) -> None:
         if not self._warned:
             self._warned = True
-            where = re.sub(r"//[^/@]*@", "//", self.uri)  # no password on the screen
-            console.warn(f"MLflow at {where}: {why}; this stage goes on without it, its files are complete")
+            console.warn(f"MLflow at {shown(self.uri)}: {why}; this stage goes on without it, its files are complete")
 
 
 def resolved(uri: str, home: Path) -> str:
@@ -196,6 +197,11 @@ def resolved(uri: str, home: Path) -> str:
     if found := re.match(r"(?:file:)?(?!/|databricks$)([^:]+)$", uri):
         return (home / found[1]).as_uri()
     return uri
+
+
+def shown(uri: str) -> str:
+    """`uri` without a password."""
+    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 def lock_of(uri: str) -> Path:
@@ -217,13 +223,13 @@ def probe(uri: str) -> None:
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """The families of exceptions that MLflow lets through; imported late, as mlflow is."""
+    """The families of exceptions that MLflow lets through, as where a database's module is missing; imported late."""
     from alembic.util import CommandError
     from google.protobuf.json_format import Error
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowException, OSError, SQLAlchemyError, CommandError, Error, sqlite3.Error, ValueError
+    return MlflowException, OSError, SQLAlchemyError, CommandError, Error, sqlite3.Error, ValueError, ImportError
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

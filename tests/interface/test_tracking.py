@@ -963,6 +963,44 @@ def test_a_stage_makes_few_calls(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert server.requests == experiment + stage + 5 * trial
 
 
+def test_a_database_whose_module_is_missing_is_one_warning_at_once_that_names_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import mlflow  # noqa: F401 - not timed
+
+    uri = "postgresql://someone:secret@localhost/team"
+    for module in ("psycopg", "psycopg2"):  # versions of SQLAlchemy have another
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    began = time.monotonic()
+    with tracking.stage(record("finetune"), config()) as run:
+        work(run)
+    assert time.monotonic() - began < 30
+    [line] = warnings(capfd)
+    assert "warning: MLflow at postgresql://localhost/team: " in line
+    assert "psycopg" in line
+    with pytest.raises(ValueError, match=r"^MLflow at postgresql://localhost/team: .*psycopg[^\n]*$"):
+        ui.mirrored(uri)
+
+
+def test_nothing_that_ends_the_thread_makes_a_stage_wait(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fatal: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", fatal.append)
+
+    def unforeseen(client: Any) -> None:
+        raise LookupError("of no family")
+
+    sender = tracking_store.Sender()
+    sender.start()
+    sender.ask(unforeseen)
+    began = time.monotonic()
+    sender.close()
+    assert time.monotonic() - began < 30  # of SECONDS, 60 here
+    assert sender._thread
+    sender._thread.join()
+    assert [type(each.exc_value) for each in fatal] == [LookupError]
+
+
 def test_a_password_in_the_uri_is_not_shown(
     home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
