@@ -122,8 +122,8 @@ def _error_interval(bins: pd.DataFrame, gaps: NDArray[np.float64], weights: NDAr
     bootstrap does not serve: a resample has the bias of chance twice, and its percentiles miss nearly all small errors.
     The lower end is found with the larger spreads of Wilson's intervals, since larger ones explain more by chance, and
     the upper end with smaller ones. These are too small where a classifier is surer than it should be and hardly errs:
-    most bins then show no mistake. So the upper end is no lower than if all bins but those that plainly are the opposite
-    were as over-sure as a multiple says.
+    most bins then show no mistake. So the upper end is no lower than if all bins, but those that plainly are the
+    opposite, were as over-sure as a multiple says.
     """
     wilson = ((bins["high"] - bins["low"]) / (2 * QUANTILE)).to_numpy()
     error, shape = float(weights @ np.abs(gaps)), np.maximum(np.abs(gaps), wilson)
