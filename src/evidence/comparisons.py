@@ -90,7 +90,11 @@ def pairs_of(arms: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def compare(
-    accuracies: Mapping[str, Mapping[int, float]], pairs: Sequence[tuple[str, str]], confidence: float = 0.95
+    accuracies: Mapping[str, Mapping[int, float]],
+    pairs: Sequence[tuple[str, str]],
+    confidence: float = 0.95,
+    *,
+    pooled: Sequence[str] | None = None,
 ) -> list[Comparison]:
     """t intervals of all `pairs`, paired by seed, at levels by which one excludes 0 just where Holm rejects it.
 
@@ -105,6 +109,8 @@ def compare(
     Args:
         accuracies: arm -> seed -> accuracy, all on the same images; of all arms that trained, also those in no pair.
         pairs: (arm, other); the number of comparisons is theirs, those of a single seed included.
+        pooled: arms from which the deviation is taken, where not from all: two that are the same network, trained
+            alike, end alike, and would make it look smaller than it is.
 
     Raises:
         ValueError: two arms without a seed in common, or a confidence outside (0, 1).
@@ -112,7 +118,8 @@ def compare(
     if not 0 < confidence < 1:
         raise ValueError(f"compare: confidence {confidence}; allowed: between 0 and 1")
     samples = [_differences(accuracies, *pair) for pair in pairs]
-    spread, strictest = spread_of(accuracies), (1 - confidence) / max(1, len(pairs))
+    among = accuracies if pooled is None else {arm: accuracies[arm] for arm in pooled}
+    spread, strictest = spread_of(among), (1 - confidence) / max(1, len(pairs))
     levels, adjusted = holm(np.array([_p_value(sample, spread) for sample in samples]), 1 - confidence)
     found = []
     for (arm, other), sample, level, p_value in zip(pairs, samples, levels.tolist(), adjusted.tolist(), strict=True):

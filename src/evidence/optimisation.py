@@ -42,13 +42,16 @@ class Optimisation:
         return self.exploded or self.at_chance > 0
 
 
-def by_arm(curves: Mapping[str, pd.DataFrame], *, images: int, chance: float) -> dict[str, Optimisation]:
+def by_arm(
+    curves: Mapping[str, pd.DataFrame], *, images: int, chance: float, networks: Mapping[str, str] | None = None
+) -> dict[str, Optimisation]:
     """How each arm trained.
 
     Args:
         curves: columns seed, epoch, train_loss (nats), val_accuracy (fraction), first_gradient_norm.
         images: of validation.
         chance: accuracy that needs no training, there.
+        networks: of arms that are not named after theirs.
     """
     base = _means(curves["baseline"]) if "baseline" in curves else None
     found = {}
@@ -63,7 +66,10 @@ def by_arm(curves: Mapping[str, pd.DataFrame], *, images: int, chance: float) ->
             seeds=len(best),
             at_chance=sum(wilson_interval(round(share * images), images)[0] <= chance for share in best),
             times=times,
-            exploded=arm in CONTAIN_BASELINE and base is not None and norm > EXPLODED * base[0] and last > base[2],
+            exploded=(networks or {}).get(arm, arm) in CONTAIN_BASELINE
+            and base is not None
+            and norm > EXPLODED * base[0]
+            and last > base[2],
         )
     return found
 

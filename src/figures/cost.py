@@ -24,8 +24,9 @@ def accuracy_by_seconds(rows: pd.DataFrame, front: list[str], *, width: float = 
     axes = figure.subplots()
     colours = {row["method"]: COLOURS.get(row["method"], INK) for row in rows.to_dict("records")}
     points = {row["method"]: _point(row) for row in rows.to_dict("records")}
+    reaches = {row["method"]: _reach(row) for row in rows.to_dict("records")}
     for method, point in points.items():
-        bars: dict[str, Any] = {"yerr": point.y_error or None, "capsize": 3, "elinewidth": 1.2}
+        bars: dict[str, Any] = {"yerr": reaches[method], "capsize": 3, "elinewidth": 1.2}
         axes.errorbar(point.x, point.y, fmt="o", color=colours[method], markersize=7, **bars)
     line = [points[method] for method in front]
     axes.plot([p.x for p in line], [p.y for p in line], color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
@@ -36,6 +37,12 @@ def accuracy_by_seconds(rows: pd.DataFrame, front: list[str], *, width: float = 
     figure.draw_without_rendering()  # now the layout is known, and what lies beside what
     label_points(axes, list(points.values()), colours)
     return svg(figure)
+
+
+def _reach(row: Mapping[Any, Any]) -> list[list[float]] | None:
+    """How far the interval reaches below and above, in points."""
+    below, above = 100 * (row["accuracy"] - row["low"]), 100 * (row["high"] - row["accuracy"])
+    return None if np.isnan(below) else [[below], [above]]
 
 
 def _point(row: Mapping[Any, Any]) -> Point:

@@ -116,12 +116,12 @@ def difference_rows(study: Study, found: Sequence[Difference]) -> Table:
         rows.append([f"{best} − {other}", verdict, f"{points(gain)} [{points(low)}, {points(high)}]"])
         rows[-1] += [*map(count, alone), p_value(each.p_value)]
     columns = ["Comparison", "Verdict", "Difference", "Only the first right", "Only the second right", "p"]
+    corrected = f", both corrected, by Holm's procedure, for all {count(len(found))} pairs" if len(found) > 1 else ""
     return Table(
         name="backbones_best",
         caption="The best on validation against each other one: differences in test accuracy, in percentage points, "
-        "paired image by image; p of McNemar's exact test, which decides, and Newcombe's paired intervals. Both are "
-        f"corrected, by Holm's procedure, for all {count(len(found))} pairs. They cover the luck in which images were "
-        "drawn.",
+        "paired image by image; p of McNemar's exact test, which decides, and Newcombe's paired "
+        f"intervals{corrected}. They cover the luck in which images were drawn.",
         rows=pd.DataFrame(rows, columns=columns),
         text_columns=2,
     )

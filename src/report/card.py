@@ -32,7 +32,7 @@ TRAINED_BY = (
 
 def card(study: Study) -> str:
     """The card as Markdown, whose header a hub reads."""
-    row = answer.on_test(answers.accuracy_table(study.answers, ["finetuned"]), "finetuned")
+    row = exported.on_test(study)
     page = Page(
         title=f"{answer.title(study)}: the fine-tuned network",
         answer=f"Right on {interval(row)} of {count(row['images'])} test images, with its 95 % interval.",

@@ -38,7 +38,11 @@ def lacking(study: Study) -> list[str]:
         return []
     least, known = (int(np.lexsort(each)[0]) for each in ((tested, sizes), (sizes, tested)))
     names, images = study.answers.classes, int(tested[known])
-    has = f"{names[least]} has the fewest images, {count(int(sizes[least]))} to train on"
+    alike = int(((sizes == sizes[least]) & (tested == tested[least])).sum())
+    subject = f"{names[least]} has" if alike == 1 else f"{names[least]} and {count(alike - 1)} more have"
+    has = f"{subject} the fewest images, {count(int(sizes[least]))} to train on"
+    if alike == len(sizes):
+        has = f"Each class has {count(int(sizes[least]))} images to train on"
     if tested[least] > images:
         has += f"; {names[known]} has the fewest in test, {count(images) if images else 'none'}"
     else:

@@ -30,7 +30,7 @@ def tables(found: Comparison) -> Iterator[Rows | str]:
             yield ""
             yield _plain([[*head, "difference [95 %]", "p"], *rows])
         if pairing.equal:
-            yield f"{pairing.equal} metrics are equal."
+            yield f"{pairing.equal} metric{' is' if pairing.equal == 1 else 's are'} equal."
     for side in found.seeds:
         rows = [[f"{stage} {leaf}", *_over_seeds(own(side, stage, leaf))] for stage, leaf in seeded(side)]
         if rows:

@@ -9,8 +9,12 @@ from src.report.study import LABELS
 
 OF_STAGE = {"train_frozen": LABELS["frozen"], "finetune": LABELS["finetuned"]}
 GAIN = "gain"  # a difference itself
-SHARES = ("accuracy", GAIN, *LABELS)  # scores that are fractions of images
+SHARES = ("accuracy", "test_accuracy", "val_accuracy", "balanced_accuracy", "neighbours", GAIN, *LABELS)  # fractions
 SEEDS = "seeds"
+
+
+def images(number: int) -> str:
+    return f"{count(number)} test image{'' if number == 1 else 's'}"
 
 
 def answer(pairings: Sequence[Pairing]) -> str:
@@ -53,7 +57,7 @@ def sureness(pairing: Pairing) -> str:
         )
     lost, gained = row.change.alone or (0, 0)
     return (
-        f"{pairing.second.name} alone names {count(gained)} test images right, {pairing.first.name} alone "
+        f"{pairing.second.name} alone names {images(gained)} right, {pairing.first.name} alone "
         f"{count(lost)}. The interval is paired by image: it covers which images were drawn, not the luck of another "
         "seed, which only more seeds show."
     )

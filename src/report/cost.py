@@ -85,7 +85,10 @@ def _from_scratch(study: Study) -> str:
     took = duration(fmean(study.scaling.runs[arm].facts["training_seconds"]))
     arm_says = f"the best network trained from scratch, {arm}, reached {percent(wanted)} on validation after {took}"
     if reached.empty:
-        return f"Fine-tuning never was as good on validation as {arm_says.removeprefix('the best ')}, the best of them."
+        return (
+            f"Fine-tuning never was as good on validation as the best network trained from scratch, {arm}, which "
+            f"reached {percent(wanted)} after {took}."
+        )
     epoch = int(reached.iloc[0])
     seconds = study.records["finetune"].seconds * epoch / len(curve)
     return (
@@ -96,7 +99,7 @@ def _from_scratch(study: Study) -> str:
 
 def _figure(rows: pd.DataFrame) -> Figure:
     front = fronts.pareto(
-        dict(zip(rows["method"], rows["accuracy"], strict=True)),
+        dict(zip(rows["method"], rows["val"], strict=True)),
         dict(zip(rows["method"], rows["seconds"], strict=True)),
     )
     values = "; ".join(

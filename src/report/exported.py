@@ -1,5 +1,6 @@
 """The chapter on the exported model: what it is worth, its copy in 8 bits, and how fast both answer."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,13 +27,21 @@ def _words(study: Study, scores: Mapping[str, Any], facts: Mapping[str, Any]) ->
     parts = [
         f"models/finetuned.onnx is the fine-tuned network with all that comes before and after it, in float32. On "
         f"{percent(scores['agreement'])} of the {count(images)} images of validation and test, one at a time and in "
-        f"batches, it names the class that torch names; no logit differs by more than {facts['difference']:.1g}.",
+        f"batches, it names the class that torch names; no logit differs by more than {_ceiling(facts['difference'])}.",
         _precision(study, scores),
         _temperature(scores["temperature"]),
         _threshold(study, scores),
         _eight_bits(study, scores, facts),
     ]
     return " ".join(part for part in parts if part)
+
+
+def _ceiling(number: float) -> str:
+    """One significant digit, rounded up: a bound."""
+    if not number:
+        return "0"
+    step = 10.0 ** math.floor(math.log10(number))
+    return f"{math.ceil(round(number / step, 6)) * step:.1g}"
 
 
 def _temperature(found: float) -> str:
@@ -76,6 +85,12 @@ def _eight_bits(study: Study, scores: Mapping[str, Any], facts: Mapping[str, Any
     if found["accepted"]:
         return f"models/int8/finetuned.onnx computes its products in 8 bits: {differs}."
     return f"No copy in 8 bits was kept: {facts['refused']}. With it, {differs}."
+
+
+def on_test(study: Study) -> dict[str, Any]:
+    """What the exported model is right on: images, accuracy, low, high."""
+    images = study.metrics["download"]["test"]["images"]
+    return proportion(round(study.metrics["export"]["test"]["accuracy"] * images), images)
 
 
 def _engines(study: Study, scores: Mapping[str, Any], facts: Mapping[str, Any]) -> Table:

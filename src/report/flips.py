@@ -6,8 +6,8 @@ N images, C channels, H x W pixels.
 from torch import Tensor
 
 from src.report.comparison import Pairing
+from src.report.comparison_words import images
 from src.report.experiments import IMAGES
-from src.report.numbers import count
 from src.report.pages import Block, Gallery, Picture
 from src.report.thumbnails import thumbnail
 
@@ -23,7 +23,7 @@ def galleries(pairing: Pairing) -> list[Block]:
     sides = (pairing.first.name, pairing.second.name)
     blocks: list[Block] = []
     for wrong, found in enumerate((flips.gained, flips.lost)):
-        what = f"{count(len(found))} test images that {sides[1 - wrong]} names right and {sides[wrong]} does not"
+        what = f"{images(len(found))} that {sides[1 - wrong]} names right and {sides[wrong]} does not"
         if not found:
             blocks.append(f"No {what.partition(' ')[2]}.")
         elif stored is None:

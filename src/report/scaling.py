@@ -97,13 +97,20 @@ def _cost_figure(study: Study) -> Figure:
     )
 
 
+def _regularised(study: Study) -> str:
+    """What makes a training loss larger than that of the same network on the same images."""
+    names = {"label_smoothing": "label smoothing", "dropout": "dropout", "stochastic_depth": "stochastic depth"}
+    used = [text for key, text in names.items() if getattr(study.settings["scaling"], key)]
+    return f", with {listed(used)}" if used else ""
+
+
 def _curve_figure(study: Study) -> Figure:
     return Figure(
         name="scaling_curves",
         **both(partial(scaling.training_curves, study.scaling.curves)),
         alt=f"Training loss and validation accuracy by epoch of {listed(study.scaling.arms)}.",
-        caption="Bold, the mean over seeds; faint, each seed. Training loss is that of augmented images, with label "
-        "smoothing and dropout, while the epoch was running.",
+        caption="Bold, the mean over seeds; faint, each seed. Training loss is that of augmented images"
+        f"{_regularised(study)}, while the epoch was running.",
     )
 
 

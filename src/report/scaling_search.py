@@ -10,7 +10,7 @@ from src.figures.style import both
 from src.report.numbers import count, interval, percent
 from src.report.pages import Figure, Section, Table
 from src.report.study import Study
-from src.scaling import equations
+from src.scaling import choosing, equations
 from src.scaling.equations import PAPER, Coefficients
 
 
@@ -29,7 +29,11 @@ def searched(study: Study) -> str:
     reached, best = _reached(found["val"]["accuracy"], images), study.scaling.candidates["val_accuracy"].max()
     chosen, paper = _named(equations.coefficients(picked)), _named(PAPER)
     if picked["chosen_by"] == "chance":
-        return f"{trained}: none is above chance, the best at {reached}, so the study takes the paper's {paper}."
+        best_of = _reached(found["val"]["accuracy"], images, choosing.ALPHA / number)
+        return (
+            f"{trained}: none is above chance, the best at {best_of}, an interval that allows for their number, so the "
+            f"study takes the paper's {paper}."
+        )
     if picked["chosen_by"] == "validation":
         others = "" if number == 1 else ", and more than any other"
         return f"{trained}: {chosen} reached {reached}{others}. The paper chose {paper}."
@@ -44,8 +48,8 @@ def _named(coefficients: Coefficients) -> str:
     return f"α {coefficients.alpha:g}, β {coefficients.beta:g}, γ {coefficients.gamma:g}"
 
 
-def _reached(accuracy: float, images: int) -> str:
-    low, high = wilson_interval(round(accuracy * images), images)
+def _reached(accuracy: float, images: int, alpha: float = choosing.ALPHA) -> str:
+    low, high = wilson_interval(round(accuracy * images), images, 1 - alpha)
     return interval({"accuracy": accuracy, "low": low, "high": high})
 
 

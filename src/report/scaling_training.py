@@ -3,6 +3,7 @@
 import pandas as pd
 
 from src.evidence.optimisation import EXPLODED, Optimisation
+from src.interface.scaling_params import OWN_ARMS
 from src.report.numbers import count, digits, listed
 from src.report.pages import Table
 from src.report.study import Study
@@ -39,28 +40,39 @@ def _symptom(how: Optimisation, baseline: Optimisation | None) -> str:
 
 def conditions(study: Study) -> str:
     """What the arms shared, and whom it may have favoured."""
-    scaling = study.settings["scaling"]
-    if scaling.zero_init:
-        start = (
-            "The last batch norm of each residual block begins at 0 (scaling.zero_init), which is not the authors' "
-            "initialisation: theirs lets the first gradient grow with every block."
-        )
-    else:
-        start = (
-            "Weights begin as the authors' do (scaling.zero_init: false): the first gradient grows with every block."
-        )
-    return " ".join(filter(None, [start, _rates(study), _interpolation(study)]))
+    return " ".join(filter(None, [_start(study), _rates(study), _interpolation(study)]))
+
+
+def _start(study: Study) -> str:
+    """How weights begin, of the networks that this study scales itself."""
+    networks = {arm: own.name or arm for arm, own in study.settings["scaling_arms"].items()}
+    others = [arm for arm in study.scaling.arms if networks.get(arm, arm) not in OWN_ARMS]
+    if len(others) == len(study.scaling.arms):
+        return ""
+    if not study.settings["scaling"].zero_init:
+        return "Weights begin as the authors' do (scaling.zero_init: false): the first gradient grows with every block."
+    published = f" {listed(others)} {'begins' if len(others) == 1 else 'begin'} as published." if others else ""
+    return (
+        f"The last batch norm of each residual block{' of scaled networks' if others else ''} begins at 0 "
+        "(scaling.zero_init), which is not the authors' initialisation: theirs lets the first gradient grow with every "
+        f"block.{published}"
+    )
 
 
 def _rates(study: Study) -> str:
-    rate = study.settings["scaling"].learning_rate
+    rate, arms = study.settings["scaling"].learning_rate, study.settings["scaling_arms"]
+    own = [arm for arm in study.scaling.arms if arm in arms and arms[arm].learning_rate is not None]
+    shared = [arm for arm in study.scaling.arms if arm not in own]
+    if not shared:
+        return ""
+    but = f" but {listed(own)}" if own else ""
     if rate != "auto":
         return (
-            f"All arms share one learning rate, {rate:g}, which was found for none of them (scaling.learning_rate: "
-            "auto finds each its own)."
+            f"All arms{but} share one learning rate, {rate:g}, which was found for none of them "
+            "(scaling.learning_rate: auto finds each its own)."
         )
-    found = [f"{arm} {run.facts['learning_rate']:g}" for arm, run in study.scaling.runs.items()]
-    return f"Each arm has the learning rate that a range test and validation gave it: {', '.join(found)}."
+    found = [f"{arm} {study.scaling.runs[arm].facts['learning_rate']:g}" for arm in shared]
+    return f"Each arm{but} has the learning rate that a range test and validation gave it: {', '.join(found)}."
 
 
 def _interpolation(study: Study) -> str:

@@ -36,13 +36,24 @@ def compared(study: Study) -> list[Comparison]:
     """Of the arms that trained, and of no network with itself."""
     accuracies = _trained(study)
     pairs = comparisons.pairs_of(list(accuracies))
-    return comparisons.compare(accuracies, [pair for pair in pairs if not _same_network(study, *pair)])
+    others = [pair for pair in pairs if not _same_network(study, *pair)]
+    return comparisons.compare(accuracies, others, pooled=_distinct(study))
+
+
+def _distinct(study: Study) -> list[str]:
+    """The arms that trained, of those that are the same network the first: it counts once for what chance does."""
+    found: list[str] = []
+    for arm in _trained(study):
+        if not any(_same_network(study, arm, other) for other in found):
+            found.append(arm)
+    return found
 
 
 def _same_network(study: Study, one: str, other: str) -> bool:
-    """By all that is counted of it: after rounding, another multiplier may give the same."""
+    """By all that is counted of it, trained alike: after rounding, another multiplier may give the same."""
     first, second = (study.scaling.metrics[arm] for arm in (one, other))
-    return all(first[key] == second[key] for key in ("resolution", "parameters", "activations", "multiply_adds"))
+    counted = ("resolution", "parameters", "activations", "multiply_adds")
+    return all(first[key] == second[key] for key in counted) and _own(study, one) == _own(study, other)
 
 
 def _twins(study: Study) -> str:
@@ -104,12 +115,17 @@ def own_settings(study: Study) -> str:
     """Which arms were trained otherwise than the rest."""
     own = {}
     for arm in study.scaling.arms:
-        values = {key: value for key, value in asdict(study.settings["scaling_arms"][arm]).items() if value is not None}
-        if values:
+        if values := _own(study, arm):
             own[arm] = ", ".join(f"{key} {value:g}" for key, value in values.items())
     if not own:
         return ""
     return f"Not all arms were trained alike: {'; '.join(f'{arm} with {values}' for arm, values in own.items())}."
+
+
+def _own(study: Study, arm: str) -> dict[str, float]:
+    """Settings of its own, without the name of its network."""
+    values = asdict(study.settings["scaling_arms"][arm])
+    return {key: value for key, value in values.items() if key != "name" and value is not None}
 
 
 def sentence(comparison: Comparison) -> str:
@@ -141,14 +157,17 @@ def _prospect(comparison: Comparison) -> str:
 
 def reach(study: Study) -> str:
     """What the study could have settled, and what that takes for granted; empty where nothing can be said."""
-    found = comparisons.sensitivity(_trained(study), len(compared(study)))
+    trained = _trained(study)
+    found = comparisons.sensitivity({arm: trained[arm] for arm in _distinct(study)}, len(compared(study)))
     if found is None:
         return ""
     spread = found.spread
+    finds = f"would find a true one of {100 * found.found:.1f} points in 80{NARROW}% of studies"
+    if found.found > 1:
+        finds = f"could find none in 80{NARROW}% of studies"
     return (
         f"From seed to seed an arm's test accuracy varies by {100 * spread.deviation:.2f} points (standard deviation), "
         f"beyond what a seed does to all arms alike: pooled over {spread.arms} arms, {spread.degrees} degrees of "
         f"freedom, which takes it to be normal and as large in every arm. {count(found.seeds)} seeds would have "
-        f"settled any difference from {100 * found.settled:.1f} points on, and would find a true one of "
-        f"{100 * found.found:.1f} points in 80{NARROW}% of studies."
+        f"settled any difference from {100 * found.settled:.1f} points on, and {finds}."
     )

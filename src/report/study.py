@@ -110,7 +110,8 @@ class Study:
         """How each arm trained; chance is naming the commonest class, where classes are not equally common."""
         chance = max(1 / len(self.answers.classes), answers.commonest_class_accuracy(self.answers, "val"))
         images = self.metrics["download"]["val"]["images"]
-        return optimisation.by_arm(self.scaling.curves, images=images, chance=chance)
+        networks = {arm: own.name for arm, own in self.settings["scaling_arms"].items() if own.name}
+        return optimisation.by_arm(self.scaling.curves, images=images, chance=chance, networks=networks)
 
 
 def read_scaling(

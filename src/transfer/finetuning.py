@@ -10,6 +10,7 @@ from torchvision.ops import StochasticDepth
 from src.base.batches import Batches
 from src.base.randomness import seed_of
 from src.images.augmentation import View
+from src.interface import console
 from src.interface.params import Finetune
 from src.models.backbones import Backbone
 from src.models.heads import Head, build_head, join
@@ -67,12 +68,15 @@ def seen(view: View, settings: Finetune) -> View:
 
 
 def set_stochastic_depth(backbone: nn.Module, probability: float) -> None:
-    """Block i of n (from 0) is skipped with `probability` * i / n; a backbone without such blocks is left as it is.
+    """Block i of n (from 0) is skipped with `probability` * i / n; one without such blocks is left as it is, and
+    that is said.
 
     Source: arXiv:1603.09382, whose linear rule ends at `probability` in the last block. torchvision's, which this is,
     starts at 0 in the first block and ends one step below; EfficientNet's 0.2 is arXiv:1905.11946's.
     """
     layers = [module for module in backbone.modules() if isinstance(module, StochasticDepth)]
+    if probability and not layers:
+        console.warn("finetune.stochastic_depth has no effect: this backbone has no blocks that can be skipped")
     for index, layer in enumerate(layers):
         layer.p = probability * float(index) / len(layers)
 

@@ -9,20 +9,21 @@ from src.interface.params import Finetune
 from src.training.parameter_groups import parameter_groups, split_by_decay
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm)
+SEQUENCES = ("features", "blocks", "stages", "layers")  # children that hold a network's blocks, one behind the other
 Block = tuple[str, list[nn.Module]]
 
 
 def blocks(backbone: nn.Module) -> list[Block]:
     """Names and modules of the backbone's blocks, from its input to its output.
 
-    They are its top-level children, those of `features` or `blocks` in its place where there is one. A normalisation
-    belongs to the block before it, and what has no parameters to none: a ResNet is conv1 (with bn1), layer1, ...
+    They are its top-level children, of SEQUENCES the children in their place. A normalisation belongs to the block
+    before it, and what has no parameters to none: a ResNet is conv1 (with bn1), layer1, ...
     """
     found: list[Block] = []
     for name, module in _children(backbone):
         if next(module.parameters(), None) is None:
             continue
-        if isinstance(module, NORMS) and found:
+        if found and _only_normalises(module):
             found[-1][1].append(module)
         else:
             found.append((name, [module]))
@@ -43,7 +44,9 @@ def grouped(network: nn.Module, settings: Finetune, *, lr: float) -> list[dict[s
     if settings.strategy != "layerwise":
         return groups + parameter_groups(backbone, "backbone", lr=lr * settings.backbone_lr_ratio, weight_decay=decay)
     for depth, (name, modules) in enumerate(reversed(blocks(backbone)), start=1):
-        parameters = (parameter for module in modules for parameter in module.parameters())
+        parameters = [parameter for module in modules for parameter in module.parameters()]
+        if depth == len(blocks(backbone)):
+            parameters += _own(backbone)
         groups += split_by_decay(parameters, name, lr=lr * settings.layer_decay**depth, weight_decay=decay)
     return groups
 
@@ -51,9 +54,18 @@ def grouped(network: nn.Module, settings: Finetune, *, lr: float) -> list[dict[s
 def _children(backbone: nn.Module) -> list[tuple[str, nn.Module]]:
     found: list[tuple[str, nn.Module]] = []
     for name, module in backbone.named_children():
-        inner = module.named_children() if name in ("features", "blocks") else None
+        inner = module.named_children() if name in SEQUENCES else None
         found += [(f"{name}.{child}", part) for child, part in inner] if inner else [(name, module)]
     return found
+
+
+def _only_normalises(module: nn.Module) -> bool:
+    return all(isinstance(part, NORMS) for part in module.modules() if _own(part))
+
+
+def _own(module: nn.Module) -> list[nn.Parameter]:
+    """Parameters that are in none of its children, as a transformer's class token: of a backbone, they come first."""
+    return list(module.parameters(recurse=False))
 
 
 def unfreezer(network: nn.Module, settings: Finetune) -> Callable[[int], None]:
@@ -73,8 +85,12 @@ def unfreezer(network: nn.Module, settings: Finetune) -> Callable[[int], None]:
             return
         training = 1 + (epoch - 1) // settings.unfreeze_every
         # Looked up anew: converting a network to synchronised batch norm replaces modules.
-        for _, modules in blocks(network.get_submodule("backbone"))[:-training]:
+        backbone = network.get_submodule("backbone")
+        below = blocks(backbone)[:-training]
+        for _, modules in below:
             for module in modules:
                 module.requires_grad_(False).eval()
+        for parameter in _own(backbone):
+            parameter.requires_grad_(not below)
 
     return unfreeze

@@ -41,6 +41,12 @@ def test_one_sign_alone_is_no_failure(arm: str, norm: float, last_loss: float) -
     assert not judged(arm, **{arm: curve(norm, last_loss, 0.33, 0.33)}).failed
 
 
+def test_an_arm_is_judged_by_its_network_whatever_it_is_called() -> None:
+    curves = {"baseline": curve(100, 1.5, 0.45, 0.46), "deep": curve(1396, 2.0, 0.33, 0.26)}
+    assert not optimisation.by_arm(curves, **CHANCE)["deep"].exploded
+    assert optimisation.by_arm(curves, **CHANCE, networks={"deep": "depth"})["deep"].exploded
+
+
 def test_without_a_baseline_nothing_explodes() -> None:
     found = optimisation.by_arm({"depth": curve(1396, 2.0, 0.33)}, **CHANCE)["depth"]
     assert (found.times, found.failed) == (None, False)

@@ -78,5 +78,9 @@ def test_a_class_without_test_images_is_known_nothing_of_and_many_images_need_no
     )
     (text,) = class_sizes.lacking(sized([110] + [120] * 9, [500] * 9 + [3]))
     assert "; truck has the fewest in test, 3, by which its own accuracy is known to ±" in text
+    (text,) = class_sizes.lacking(sized(EQUAL, [50] * 10))
+    assert text.startswith(f"Each class has {EQUAL[0]} images to train on and 50 in test, by which its own accuracy is")
+    (text,) = class_sizes.lacking(sized([110] * 3 + [120] * 7, [60] * 3 + [200] * 7))
+    assert text.startswith("airplane and 2 more have the fewest images, 110 to train on and 60 in test, by which")
     assert class_sizes.lacking(sized(EQUAL, [100] * 10)) == []
     assert len(class_sizes.lacking(sized([500] * 9 + [100], [100] * 10))) == 1

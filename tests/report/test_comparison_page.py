@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from src.evidence.changes import Change
 from src.interface import tables
 from src.report import comparison, comparison_page, comparison_text, comparison_words, flips, pages, sides
+from src.report.comparison import Row
 from src.report.comparison_page import Comparison
 from src.report.experiments import Experiment
 from stages import compare
 from tests.builders.experiments import experiment, revision
-from tests.builders.report import Document
+from tests.builders.report import Document, plain
 
 
 def compared(*all_of_them: Experiment) -> Comparison:
@@ -35,6 +37,22 @@ def gentle(share: float, **what: Any) -> Experiment:
 
 def said(found: Comparison) -> str:
     return comparison_text.plain(comparison_words.answer(found.pairings))
+
+
+@pytest.mark.parametrize("leaf", ["test.accuracy", "test.neighbours", "test.balanced_accuracy"])
+def test_every_share_of_images_is_in_per_cent_and_its_difference_in_points(leaf: str) -> None:
+    change = Change(first=0.855, second=0.867, low=0.002, high=0.022)
+    row = Row(stage="compare_backbones@pico_64", leaf=leaf, change=change)
+    assert plain(" ".join(comparison_words.both(row))) == "85.5 % 86.7 %"
+    assert plain(comparison_words.bounds(row)) == "+1.2 [+0.2, +2.2]"
+
+
+def test_one_image_is_one() -> None:
+    assert [comparison_words.images(number) for number in (0, 1, 2)] == [
+        "0 test images",
+        "1 test image",
+        "2 test images",
+    ]
 
 
 def test_better_worse_and_neither_are_said_as_the_test_has_it() -> None:

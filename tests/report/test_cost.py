@@ -1,7 +1,9 @@
 """What accuracy costs: the seconds of the stages that a person runs for it, and of which records they are."""
 
+import pandas as pd
 import pytest
 
+from src import figures
 from src.evidence import answers
 from src.report import cost
 from src.report.numbers import duration
@@ -41,6 +43,26 @@ def test_fine_tuning_is_set_beside_the_best_arm_from_scratch(best, words):
     assert words in text
     assert arm in text
     assert chapter(study(scaled=made)).blocks[-1].rows["Method"].iloc[-1] == f"{arm}, from scratch"
+
+
+def test_the_line_joins_what_validation_puts_first_and_bars_reach_as_far_as_intervals(monkeypatch):
+    rows = pd.DataFrame(
+        {
+            "method": ["frozen", "finetuned"],
+            "label": ["a", "b"],
+            "seconds": [1.0, 2.0],
+            "val": [0.95, 0.94],
+            "accuracy": [0.90, 0.986],
+            "low": [0.88, 0.968],
+            "high": [0.92, 0.994],
+        }
+    )
+    drawn = []
+    monkeypatch.setattr(figures.cost, "accuracy_by_seconds", lambda rows, front, **_: drawn.append(front) or "")
+    cost._figure(rows)
+    assert drawn[0] == ["frozen"]
+    below, above = figures.cost._reach(rows.loc[1])
+    assert (below[0], above[0]) == pytest.approx((1.8, 0.8))
 
 
 def test_without_arms_nothing_is_said_of_them():

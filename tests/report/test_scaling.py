@@ -259,6 +259,27 @@ def test_arms_with_settings_of_their_own_are_named():
     assert ["scaling_arms.baseline", "as the others"] in settings
 
 
+def test_the_name_of_an_arms_network_is_no_way_to_train_it():
+    found = scaling(("baseline", "mine"))
+    own = {"baseline": Arm(), "mine": Arm(name="efficientnet_b0", resolution=96)}
+    assert "Not all arms were trained alike: mine with resolution 96." in page_of(found, scaling_arms=own).words
+
+
+def test_arms_that_are_the_same_network_count_once_for_what_chance_does():
+    found = scaling()
+    same = {**found.metrics["compound"], "depth": 1.0}
+    twins = replace(
+        found,
+        metrics=found.metrics | {"width": same},
+        accuracies=found.accuracies | {"width": found.accuracies["compound"]},
+    )
+    assert "pooled over 5 arms, 8 degrees of freedom" in plain(scaling_verdict.reach(study(scaled=found)))
+    assert "pooled over 4 arms, 6 degrees of freedom" in plain(scaling_verdict.reach(study(scaled=twins)))
+    other = {arm: Arm() for arm in ARMS} | {"width": Arm(learning_rate=0.01)}
+    trained_otherwise = study(scaled=twins, scaling_arms=other)
+    assert ("compound", "width") in [(each.arm, each.other) for each in scaling_verdict.compared(trained_otherwise)]
+
+
 def test_a_network_is_not_compared_with_itself():
     found = scaling()
     same = {**found.metrics["compound"], "depth": 1.0}

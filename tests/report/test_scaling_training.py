@@ -5,6 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from src.interface.scaling_params import Arm
 from src.report import pages, scaling_training, scaling_verdict
 from src.report.scaling import ablation
 from src.report.study import ScalingResults
@@ -103,6 +104,33 @@ def test_one_rate_for_all_arms_is_said_to_suit_none_and_found_rates_are_named() 
     assert (
         "Each arm has the learning rate that a range test and validation gave it: baseline 0.03, depth 0.004." in words
     )
+
+
+def test_an_arm_with_a_rate_of_its_own_shares_none_and_was_given_none() -> None:
+    found, own = scaling(("baseline", "depth")), {"baseline": Arm(), "depth": Arm(learning_rate=0.01)}
+    assert "All arms but depth share one learning rate, 0.016" in page_of(found, scaling_arms=own).words
+    runs = {arm: replace(run, facts={**run.facts, "learning_rate": 0.03}) for arm, run in found.runs.items()}
+    auto = replace(SETTINGS.scaling, learning_rate="auto")
+    words = page_of(replace(found, runs=runs), scaling=auto, scaling_arms=own).words
+    assert "Each arm but depth has the learning rate that a range test and validation gave it: baseline 0.03." in words
+
+
+def test_only_networks_that_are_scaled_here_are_said_to_begin_otherwise_than_published() -> None:
+    found, own = scaling(("baseline", "mine")), {"baseline": Arm(), "mine": Arm(name="resnet50")}
+    zero = replace(SETTINGS.scaling, zero_init=True)
+    words = page_of(found, scaling=zero, scaling_arms=own).words
+    assert "each residual block of scaled networks begins at 0" in words
+    assert "mine begins as published." in words
+    made = study(scaled=scaling(("mine",)), scaling=zero, scaling_arms={"mine": Arm(name="resnet50")})
+    assert "batch norm" not in scaling_training.conditions(made)
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "says"), [(0.1, "augmented images, with label smoothing"), (0.0, "images, while")]
+)
+def test_the_training_loss_is_said_to_hold_what_it_does(smoothing: float, says: str) -> None:
+    own = replace(SETTINGS.scaling, label_smoothing=smoothing, dropout=0.0, stochastic_depth=0.0)
+    assert says in page_of(scaling(), scaling=own).words
 
 
 def test_arms_that_see_more_pixels_than_are_stored_are_named_beside_the_verdict() -> None:

@@ -68,8 +68,13 @@ def test_stochastic_depth_rises_evenly_with_the_block() -> None:
     assert set(depths(assembled("efficientnet_b0", stochastic_depth=0.0))) == {0.0}
 
 
-def test_a_backbone_without_stochastic_depth_is_left_as_it_is() -> None:
+def test_a_backbone_without_stochastic_depth_is_left_as_it_is_and_that_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert depths(assembled("resnet18", stochastic_depth=0.5)) == []
+    assert "finetune.stochastic_depth has no effect" in capsys.readouterr().err
+    assembled("resnet18", stochastic_depth=0.0)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop"])

@@ -10,10 +10,41 @@ from torch import Tensor, nn
 
 from src.models.heads import build_head, join
 from src.transfer import finetuning
-from src.transfer.strategies import blocks, unfreezer
+from src.transfer.strategies import blocks, grouped, unfreezer
 from tests.builders.small import convolutional, finetune_settings, load
 
 OPTIMIZERS = ["adam", "adamw", "sgd", "rmsprop"]
+
+
+class Transformer(nn.Module):
+    """As timm's are: a token of its own, blocks in `stages`, a norm behind them in a child that has nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 4))
+        self.stem = nn.Linear(3 * 32 * 32, 4)
+        self.stages = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        self.head = nn.Sequential(nn.LayerNorm(4), nn.Flatten())
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.head(self.stages(self.stem(images.flatten(1)) + self.token))
+        return found
+
+
+def test_a_token_belongs_to_the_input_a_norm_to_the_block_before_it_and_stages_hold_blocks() -> None:
+    model = join(Transformer(), build_head("simple", width=4, classes=3, dropout=0.0, seed=0))
+    backbone = model.get_submodule("backbone")
+    assert [name for name, _ in blocks(backbone)] == ["stem", "stages.0", "stages.1"]
+    assert backbone.get_submodule("head") in blocks(backbone)[-1][1]
+    unfreeze = unfreezer(model, finetune_settings(strategy="progressive", unfreeze_every=1))
+    for epoch, trains in ((1, False), (2, False), (3, True)):
+        unfreeze(epoch)
+        assert backbone.get_parameter("token").requires_grad == trains
+        assert backbone.get_parameter("stages.1.weight").requires_grad
+        assert backbone.get_parameter("stem.weight").requires_grad == trains
+    groups = {each["name"]: each["lr"] for each in grouped(model, finetune_settings(strategy="layerwise"), lr=1.0)}
+    finetuning.optimizer(model, finetune_settings(strategy="layerwise"), lr=1.0)  # or it says that one is in no group
+    assert groups["stem"] < groups["stages.0"] < groups["stages.1"] < groups["head"]
 
 
 def network() -> nn.Sequential:
