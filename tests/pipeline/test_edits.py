@@ -310,10 +310,12 @@ def start_queue(repository: Repository) -> None:
 
 
 def end_in_queue(repository: Repository, name: str) -> str:
-    """How the experiment of this name ended, or nothing while it has not."""
-    table = repository.run("dvc", "queue", "status").stdout
-    (line,) = [line.split() for line in table.splitlines() if name in line.split()]
-    return line[-1] if line[-1] in ("Failed", "Success") else ""
+    """How the experiment of this name ended, or nothing while it has not.
+
+    As it ends, DVC may list it twice for a moment, running and ended.
+    """
+    table = [line.split() for line in repository.run("dvc", "queue", "status").stdout.splitlines()]
+    return next((line[-1] for line in table if name in line and line[-1] in ("Failed", "Success")), "")
 
 
 def wait(ready: Callable[[], object], seconds: float = 300.0) -> None:
