@@ -10,8 +10,10 @@ from src.figures.style import both
 from src.report.numbers import count, interval, percent
 from src.report.pages import Figure, Section, Table
 from src.report.study import Study
-from src.scaling import choosing, equations
+from src.scaling import equations
 from src.scaling.equations import PAPER, Coefficients
+
+ALPHA = 0.05  # divided by the number of candidates where the search asks whether any is above chance
 
 
 def searched(study: Study) -> str:
@@ -29,7 +31,7 @@ def searched(study: Study) -> str:
     reached, best = _reached(found["val"]["accuracy"], images), study.scaling.candidates["val_accuracy"].max()
     chosen, paper = _named(equations.coefficients(picked)), _named(PAPER)
     if picked["chosen_by"] == "chance":
-        best_of = _reached(found["val"]["accuracy"], images, choosing.ALPHA / number)
+        best_of = _reached(found["val"]["accuracy"], images, ALPHA / number)
         return (
             f"{trained}: none is above chance, the best at {best_of}, an interval that allows for their number, so the "
             f"study takes the paper's {paper}."
@@ -48,7 +50,7 @@ def _named(coefficients: Coefficients) -> str:
     return f"α {coefficients.alpha:g}, β {coefficients.beta:g}, γ {coefficients.gamma:g}"
 
 
-def _reached(accuracy: float, images: int, alpha: float = choosing.ALPHA) -> str:
+def _reached(accuracy: float, images: int, alpha: float = ALPHA) -> str:
     low, high = wilson_interval(round(accuracy * images), images, 1 - alpha)
     return interval({"accuracy": accuracy, "low": low, "high": high})
 

@@ -3,7 +3,6 @@
 import pandas as pd
 
 from src.evidence.optimisation import EXPLODED, Optimisation
-from src.interface.scaling_params import OWN_ARMS
 from src.report.numbers import count, digits, listed
 from src.report.pages import Table
 from src.report.study import Study
@@ -45,8 +44,7 @@ def conditions(study: Study) -> str:
 
 def _start(study: Study) -> str:
     """How weights begin, of the networks that this study scales itself."""
-    networks = {arm: own.name or arm for arm, own in study.settings["scaling_arms"].items()}
-    others = [arm for arm in study.scaling.arms if networks.get(arm, arm) not in OWN_ARMS]
+    others = [arm for arm, found in study.scaling.metrics.items() if "depth" not in found]  # nor a width: as published
     if len(others) == len(study.scaling.arms):
         return ""
     if not study.settings["scaling"].zero_init:

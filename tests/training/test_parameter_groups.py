@@ -169,8 +169,10 @@ def test_a_parameter_in_no_group_or_in_several_is_named() -> None:
         check_cover(model, twice)
 
 
-def test_a_parameter_outside_all_blocks_is_an_error_and_not_left_behind() -> None:
+def test_a_parameter_outside_all_blocks_learns_with_the_lowest_and_one_outside_the_backbone_is_an_error() -> None:
     model = convolutional()
     model.backbone.register_parameter("scale", nn.Parameter(torch.ones(1)))
-    with pytest.raises(ValueError, match=r"^optimizer: backbone\.scale: 1 in no group; "):
+    check_cover(model, grouped(model, finetune_settings(strategy="layerwise"), lr=0.1))
+    model.register_parameter("shift", nn.Parameter(torch.ones(1)))
+    with pytest.raises(ValueError, match=r"^optimizer: shift: 1 in no group; "):
         check_cover(model, grouped(model, finetune_settings(strategy="layerwise"), lr=0.1))
