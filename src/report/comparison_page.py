@@ -61,9 +61,9 @@ def _metrics(pairings: Sequence[Pairing]) -> list[Section]:
             [words.short(row), *words.both(row), words.bounds(row), words.p_value(row.change.p_value)]
             for row in each.rows
         ]
-        same = f" {count(each.equal)} other{' is' if each.equal == 1 else 's are'} equal." if each.equal else ""
+        others = f" other{'' if each.equal == 1 else 's'}" if rows else ""
+        same = f" {count(each.equal)}{others} {'is' if each.equal == 1 else 'are'} equal." if each.equal else ""
         if not rows:
-            same = same.replace(" others", "").replace(" other", "")
             which = " that both have" if each.uncompared else ""
             blocks.append(f"No metric of {each.second.label}{which} differs from {each.first.label}'s.{same}")
             continue
